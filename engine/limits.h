@@ -1,0 +1,127 @@
+/* limits.h: every bound of the appliance, related to each other by static asserts.
+ *
+ * A number here is a promise of section 1, P6: past it load is shed with the protocol's answer.
+ * Lengths in bytes, times in the unit of their name.
+ */
+/* engine/ is on the include path, so this file is also what <limits.h> finds: pass that on, outside of
+ * the guard, since the compiler's <limits.h> comes by twice. */
+#include_next <limits.h>
+
+#ifndef CERTMILL_LIMITS_H
+#define CERTMILL_LIMITS_H
+
+#include <assert.h>
+
+/* processes and threads */
+#define CORES_MAX   64
+#define SIGNERS_MAX 16
+#define TOKENS_MAX  16
+#define KEYS_MAX    64
+#define SESSIONS_PER_SIGNER_MAX 128
+
+/* connections, per core */
+#define CONNECTIONS_PER_CORE_MAX 16384
+#define LISTENERS_MAX            8
+#define ACCEPT_BACKLOG           1024
+#define RECV_BUFFER_SIZE         4096
+#define RECV_BUFFERS_PER_CORE    2048 /* power of two: io_uring provided-buffer ring */
+#define SEND_QUEUE_MAX           (64 * 1024) /* ciphertext waiting per connection */
+#define RING_ENTRIES             4096
+
+/* HTTP */
+#define HTTP_HEADER_MAX          8192 /* request line and fields together: 431 */
+#define HTTP_FIELDS_MAX          64
+#define HTTP_PATH_MAX            512
+#define HTTP_RESPONSE_HEADER_MAX 1024 /* spec/est.md, what real clients need, 5 */
+#define HTTP_PIPELINE_MAX        64   /* requests in flight per connection; then reading stops */
+
+/* request bodies */
+#define EST_BODY_MAX (64 * 1024)
+#define CMP_BODY_MAX (2 * 1024 * 1024)
+#define BODY_MAX     CMP_BODY_MAX
+
+/* exchanges and issuances, per core */
+#define EXCHANGES_PER_CORE_MAX       4096
+#define EXCHANGES_RESERVE            64 /* kept free so that overload can be answered with 503 */
+#define ISSUANCES_PER_CORE_MAX       16384
+#define CMP_REQUESTS_PER_MESSAGE_MAX 1024
+
+/* memory chunks of arenas, per core */
+#define CHUNK_SMALL_SIZE   4096
+#define CHUNK_SMALL_COUNT  16384
+#define CHUNK_MEDIUM_SIZE  (64 * 1024)
+#define CHUNK_MEDIUM_COUNT 512
+#define CHUNK_LARGE_SIZE   (2 * 1024 * 1024 + 64 * 1024)
+#define CHUNK_LARGE_COUNT  24
+#define EXCHANGE_ARENA_MAX (8 * 1024 * 1024)
+
+/* ASN.1 */
+#define DER_DEPTH_MAX       16
+#define NAME_DER_MAX        1024
+#define EXTENSIONS_MAX      32
+#define SPKI_DER_MAX        2048 /* RSA 4096: 550; ML-DSA-44: 1,334 */
+#define SIGNATURE_MAX       2560 /* RSA 4096: 512; ML-DSA-44: 2,420 */
+#define CERT_DER_MAX        8192 /* of a certificate we issue or accept */
+#define CERT_CHAIN_MAX      6
+#define SERIAL_LEN          16
+#define DEVICE_ID_MAX       64
+#define LINE_NAME_MAX       32
+#define STATION_NAME_MAX    64
+#define REQUEST_ID_LEN      16 /* hex characters */
+
+/* signing */
+#define SIGN_INPUT_MAX        8192 /* EdDSA and ML-DSA sign the message itself */
+#define SIGN_BATCH_MAX        64
+#define SIGN_JOBS_PER_CORE_MAX 4096 /* in flight; power of two */
+#define SIGN_DEADLINE_MS      10000
+#define SIGN_ATTEMPTS_MAX     8
+
+/* verification */
+#define VERIFY_BOARD_MAX      8192 /* jobs offered per core; power of two */
+#define VERIFY_CHUNK          8    /* jobs claimed at once */
+#define VERIFY_PER_TURN_MAX   32
+#define VERIFY_LEND_MIN       4    /* fewer are not worth waking a core */
+
+/* costly work off the cores (password hashes, MACs with many iterations) */
+#define COSTLY_JOBS_PER_CORE_MAX 64
+#define COSTLY_THREADS           1
+
+/* store */
+#define STORE_JOBS_PER_CORE_MAX 4096 /* staged or waiting; power of two */
+#define STORE_BATCH_MAX         1024 /* jobs in one transaction */
+#define STORE_JOB_DATA_MAX      (CERT_DER_MAX + 2048)
+#define STORE_MAP_SIZE_DEFAULT  (64ull << 30)
+#define JOURNAL_TEXT_MAX        512
+
+/* configuration */
+#define LINES_MAX         64
+#define PROFILES_MAX      32
+#define STATIONS_MAX      256
+#define CAS_MAX           16
+#define TRUST_ANCHORS_MAX 64
+#define SNAPSHOTS_MAX     4 /* configurations alive at once: the current and those still in use */
+
+/* timers, milliseconds (defaults; the configuration may lower them) */
+#define HANDSHAKE_TIMEOUT_MS 10000
+#define HEADER_TIMEOUT_MS    10000
+#define BODY_TIMEOUT_MS      30000
+#define IDLE_TIMEOUT_MS      300000
+#define SEND_TIMEOUT_MS      30000
+#define EXCHANGE_DEADLINE_MS 15000
+#define DRAIN_TIMEOUT_MS     20000
+#define RETRY_AFTER_S        2
+
+static_assert(BODY_MAX >= EST_BODY_MAX && BODY_MAX >= CMP_BODY_MAX, "one bound for all bodies");
+static_assert(CHUNK_LARGE_SIZE >= BODY_MAX, "a body lies in one chunk");
+static_assert(CHUNK_MEDIUM_SIZE >= EST_BODY_MAX, "an EST body needs no large chunk");
+static_assert(EXCHANGE_ARENA_MAX >= 3 * CHUNK_LARGE_SIZE, "body, its decoding and its answer");
+static_assert(HTTP_HEADER_MAX <= CHUNK_MEDIUM_SIZE, "a header lies in one chunk");
+static_assert((SIGN_JOBS_PER_CORE_MAX & (SIGN_JOBS_PER_CORE_MAX - 1)) == 0, "ring size");
+static_assert((STORE_JOBS_PER_CORE_MAX & (STORE_JOBS_PER_CORE_MAX - 1)) == 0, "ring size");
+static_assert((VERIFY_BOARD_MAX & (VERIFY_BOARD_MAX - 1)) == 0, "ring size");
+static_assert((RECV_BUFFERS_PER_CORE & (RECV_BUFFERS_PER_CORE - 1)) == 0, "ring size");
+static_assert(EXCHANGES_RESERVE < EXCHANGES_PER_CORE_MAX / 2, "the reserve is the smaller part");
+static_assert(EXCHANGE_DEADLINE_MS >= SIGN_DEADLINE_MS, "a signer's answer still finds its exchange");
+static_assert(STORE_JOB_DATA_MAX >= CERT_DER_MAX, "a certificate fits its job");
+
+#endif

@@ -1,0 +1,54 @@
+/* admin.h: how operators look at a running appliance: a unix socket for the CLI, and on a loopback
+ * port GET /metrics (Prometheus text), /health (200 or 503) and /status (JSON).
+ *
+ * Promise: never touches a request's path; slow or hostile clients are bounded (ADMIN_CLIENTS_MAX,
+ *          one request each, ADMIN_TIMEOUT_MS) and cost the cores nothing.
+ * Owner:   admin owns its sockets; everything in the view outlives it and is read only.
+ * Threads: main thread.
+ * Errors:  ERR_IO with detail.
+ */
+#ifndef CERTMILL_ADMIN_ADMIN_H
+#define CERTMILL_ADMIN_ADMIN_H
+
+#include <poll.h>
+
+#include "base/bytes.h"
+#include "base/metrics.h"
+#include "hsm/queue/queue.h"
+#include "store/store.h"
+
+enum { ADMIN_CLIENTS_MAX = 16, ADMIN_TIMEOUT_MS = 5000, ADMIN_POLLFDS_MAX = ADMIN_CLIENTS_MAX + 2 };
+
+struct admin;
+
+/* What admin reads. */
+struct admin_view {
+    uint32_t core_count;
+    struct metrics *const *metrics; /* per core */
+    struct store *store;
+    struct hsm *hsm;
+    const char *version;
+    uint64_t started_ns;
+    bool *draining; /* health answers 503 */
+};
+
+struct admin_config {
+    const char *socket_path; /* unix socket, mode 0600; NULL: none */
+    const char *address;     /* loopback only, refused otherwise */
+    uint16_t port;           /* 0: none */
+};
+
+enum err admin_start(const struct admin_config *config, const struct admin_view *view,
+                     struct admin **out, char out_detail[256]) MUST_USE;
+void admin_stop(struct admin *admin);
+/* Descriptors to poll; returns how many were written (at most ADMIN_POLLFDS_MAX). */
+uint32_t admin_pollfds(struct admin *admin, struct pollfd out[ADMIN_POLLFDS_MAX]);
+/* Handles what is ready and expires slow clients. */
+void admin_tend(struct admin *admin);
+
+/* Texts, also for tests: written into `out`, which may run full (then the writer has failed). */
+void admin_write_metrics(const struct admin_view *view, struct writer *out);
+void admin_write_status(const struct admin_view *view, struct writer *out); /* JSON */
+bool admin_is_healthy(const struct admin_view *view, struct writer *out_reason);
+
+#endif

@@ -1,0 +1,236 @@
+/* The driver: moves slots from stage to stage by verdict and by one table. */
+#include "pipeline/pipeline.h"
+
+#include "base/log.h"
+
+struct stage_def {
+    const char *name;
+    exchange_stage_fn exchange; /* one of these two */
+    issuance_stage_fn issuance;
+    enum stage next;
+};
+
+static const struct stage_def STAGES[STAGE_COUNT] = {
+    [STAGE_DECODE] = {"decode", stage_decode, NULL, STAGE_AUTHENTICATE},
+    [STAGE_AUTHENTICATE] = {"authenticate", stage_authenticate, NULL, STAGE_RESPOND},
+    [STAGE_VERIFY] = {"verify", NULL, stage_verify, STAGE_ADMIT},
+    [STAGE_ADMIT] = {"admit", NULL, stage_admit, STAGE_BUILD},
+    [STAGE_BUILD] = {"build", NULL, stage_build, STAGE_SIGN},
+    [STAGE_SIGN] = {"sign", NULL, stage_sign, STAGE_CHECK},
+    [STAGE_CHECK] = {"check", NULL, stage_check, STAGE_COMMIT},
+    [STAGE_COMMIT] = {"commit", NULL, stage_commit, STAGE_RESPOND},
+    [STAGE_RESPOND] = {"respond", stage_respond, NULL, STAGE_COUNT},
+};
+
+enum { ISSUANCE_BATCH = 256 };
+
+/* --- queues --- */
+
+static void ex_push(struct ex_queue *queue, struct exchange *exchange)
+{
+    exchange->next = NULL;
+    if (!queue->first) {
+        queue->last = &queue->first;
+    }
+    *queue->last = exchange;
+    queue->last = &exchange->next;
+    queue->count++;
+}
+
+static struct exchange *ex_take_all(struct ex_queue *queue)
+{
+    struct exchange *first = queue->first;
+    *queue = (struct ex_queue){0};
+    return first;
+}
+
+static void is_push(struct is_queue *queue, struct issuance *issuance)
+{
+    issuance->next = NULL;
+    if (!queue->first) {
+        queue->last = &queue->first;
+    }
+    *queue->last = issuance;
+    queue->last = &issuance->next;
+    queue->count++;
+}
+
+static uint32_t is_take(struct is_queue *queue, struct issuance *out[], uint32_t max)
+{
+    uint32_t count = 0;
+    while (queue->first && count < max) {
+        out[count++] = queue->first;
+        queue->first = queue->first->next;
+    }
+    queue->count -= count;
+    return count;
+}
+
+/* --- issuances --- */
+
+static void issuance_finish(struct core *core, struct issuance *issuance)
+{
+    struct exchange *exchange = issuance->exchange;
+    struct proto_outcome *outcome = &exchange->outcomes[issuance->index];
+    outcome->err = issuance->err;
+    if (issuance->err == ERR_OK) {
+        /* P1: nothing leaves that the store has not vouched for. */
+        if (!commit_token_is_valid(core->shared->store, issuance->token)) {
+            log_error("no-commit-token", "a certificate without commit token was withheld");
+            outcome->err = ERR_INTERNAL;
+        } else {
+            outcome->cert_der = bytes_of(issuance->cert, issuance->cert_len);
+            metric_add(core->metrics, issuance->repeat ? METRIC_REPEATED : METRIC_ISSUED, 1);
+        }
+    } else {
+        metric_refused(core->metrics, issuance->err);
+        commit_refusal(core, exchange, issuance->err);
+    }
+    pool_put(&core->issuances, pool_index(&core->issuances, issuance));
+    if (--exchange->issuances_left == 0) {
+        ex_push(&core->ex_queues[STAGE_RESPOND], exchange);
+    }
+}
+
+/* Gives every request of a message a slot, or refuses the exchange: all or none. */
+static bool fan_out(struct core *core, struct exchange *exchange)
+{
+    uint32_t count = exchange->message.request_count;
+    if (count == 0 || core->issuances.free_count < count) {
+        exchange->err = count == 0 ? ERR_BAD_REQUEST : ERR_OVERLOADED;
+        return false;
+    }
+    exchange->outcomes = arena_calloc(&exchange->net.arena, count * sizeof(*exchange->outcomes));
+    if (!exchange->outcomes) {
+        exchange->err = ERR_OVERLOADED;
+        return false;
+    }
+    exchange->issuances_left = count;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t slot = pool_take(&core->issuances, offsetof(struct issuance, signature));
+        struct issuance *issuance = pool_at(&core->issuances, slot);
+        issuance->exchange = exchange;
+        issuance->index = i;
+        issuance->request = &exchange->message.requests[i];
+        issuance->verify.home = core->index;
+        is_push(&core->is_queues[STAGE_VERIFY], issuance);
+    }
+    return true;
+}
+
+void pipeline_resume(struct core *core, struct issuance *issuance, enum verdict verdict)
+{
+    switch (verdict) {
+    case VERDICT_NEXT: {
+        enum stage next = STAGES[issuance->stage].next;
+        if (next == STAGE_RESPOND) {
+            issuance_finish(core, issuance);
+        } else {
+            is_push(&core->is_queues[next], issuance);
+        }
+        break;
+    }
+    case VERDICT_RESPOND:
+    case VERDICT_REFUSE:
+        issuance_finish(core, issuance);
+        break;
+    default:
+        break; /* it waits: whoever completes the wait calls here again */
+    }
+}
+
+void pipeline_resume_exchange(struct core *core, struct exchange *exchange, enum stage stage,
+                              enum verdict verdict)
+{
+    switch (verdict) {
+    case VERDICT_NEXT:
+        ex_push(&core->ex_queues[STAGES[stage].next], exchange);
+        break;
+    case VERDICT_FAN_OUT:
+        if (!fan_out(core, exchange)) {
+            ex_push(&core->ex_queues[STAGE_RESPOND], exchange);
+        }
+        break;
+    case VERDICT_RESPOND:
+    case VERDICT_REFUSE:
+        ex_push(&core->ex_queues[STAGE_RESPOND], exchange);
+        break;
+    default:
+        break;
+    }
+}
+
+/* --- exchanges --- */
+
+void pipeline_accept(struct core *core, struct exchange *exchange)
+{
+    exchange->snapshot = core->snapshot;
+    core->snapshot->inflight[core->index].exchanges++;
+    struct writer id = writer_of(exchange->request_id, REQUEST_ID_LEN);
+    uint8_t raw[8];
+    store_be64(raw, core->request_base + core->request_count++);
+    writer_put_hex(&id, bytes_of(raw, sizeof(raw)));
+    ex_push(&core->ex_queues[STAGE_DECODE], exchange);
+}
+
+void pipeline_release(struct core *core, struct exchange *exchange)
+{
+    if (exchange->snapshot) {
+        exchange->snapshot->inflight[core->index].exchanges--;
+        exchange->snapshot = NULL;
+    }
+}
+
+static bool run_exchanges(struct core *core, enum stage stage)
+{
+    struct exchange *exchange = ex_take_all(&core->ex_queues[stage]);
+    bool any = exchange != NULL;
+    while (exchange) {
+        struct exchange *next = exchange->next;
+        enum verdict verdict = STAGES[stage].exchange(core, exchange);
+        pipeline_resume_exchange(core, exchange, stage, verdict);
+        exchange = next;
+    }
+    return any;
+}
+
+static bool run_issuances(struct core *core, enum stage stage)
+{
+    struct is_queue *queue = &core->is_queues[stage];
+    /* What arrives meanwhile belongs to the next turn. */
+    uint32_t left = queue->count;
+    bool any = left > 0;
+    while (left > 0) {
+        struct issuance *slots[ISSUANCE_BATCH];
+        enum verdict verdicts[ISSUANCE_BATCH];
+        uint32_t count = is_take(queue, slots, left < ISSUANCE_BATCH ? left : ISSUANCE_BATCH);
+        for (uint32_t i = 0; i < count; i++) {
+            slots[i]->stage = stage;
+        }
+        STAGES[stage].issuance(core, slots, verdicts, count);
+        for (uint32_t i = 0; i < count; i++) {
+            pipeline_resume(core, slots[i], verdicts[i]);
+        }
+        left -= count;
+    }
+    return any;
+}
+
+bool pipeline_run(struct core *core)
+{
+    bool any = false;
+    for (enum stage stage = 0; stage < STAGE_COUNT; stage++) {
+        any |= STAGES[stage].exchange ? run_exchanges(core, stage) : run_issuances(core, stage);
+        if (stage == STAGE_VERIFY) {
+            board_lend(core);
+            any |= board_work_own(core);
+        } else if (stage == STAGE_CHECK) {
+            board_lend(core);
+        }
+    }
+    if (core->store_dirty) {
+        core->store_dirty = false;
+        store_kick(core->shared->store, core->index);
+    }
+    return any;
+}

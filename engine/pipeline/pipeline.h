@@ -1,0 +1,251 @@
+/* pipeline.h: the path of one request (design, section 2). This table is the architecture.
+ *
+ *   exchange:  DECODE ─► AUTHENTICATE ─┬───────────────────────────────────────► RESPOND
+ *   issuance:                          └► VERIFY ─► ADMIT ─► BUILD ─► SIGN ─► CHECK ─► COMMIT ┘
+ *
+ * Promise: stages never call one another. A stage gets everything in its queue at once, writes its
+ *          own part of each slot and gives a verdict for each; the driver (pipeline.c) moves slots
+ *          by verdict and by the table's order. A certificate leaves only with a commit token.
+ * Owner:   an exchange is the network's slot (net_request first); an issuance is a slot of this
+ *          core's pool. Completions name issuances by generation handle.
+ * Threads: one core owns everything here but the verify board, from which others may take jobs.
+ */
+#ifndef CERTMILL_PIPELINE_PIPELINE_H
+#define CERTMILL_PIPELINE_PIPELINE_H
+
+#include "base/clock.h"
+#include "base/pool.h"
+#include "factory/device.h"
+#include "io/mailbox.h"
+#include "net/net.h"
+#include "pipeline/costly.h"
+#include "pipeline/snapshot.h"
+
+enum stage {
+    STAGE_DECODE,       /* exchange: protocol decoder */
+    STAGE_AUTHENTICATE, /* exchange: who asks, may they */
+    STAGE_VERIFY,       /* issuance: proof of possession */
+    STAGE_ADMIT,        /* issuance: line, profile, device */
+    STAGE_BUILD,        /* issuance: TBS from the template */
+    STAGE_SIGN,         /* issuance: HSM queue */
+    STAGE_CHECK,        /* issuance: the token's signature */
+    STAGE_COMMIT,       /* issuance (and confirmations): store writer */
+    STAGE_RESPOND,      /* exchange: protocol encoder */
+    STAGE_COUNT
+};
+
+enum verdict {
+    VERDICT_NEXT,        /* to the next stage of the table */
+    VERDICT_FAN_OUT,     /* exchange: its issuances go on, it waits for them */
+    VERDICT_WAIT_COSTLY, /* a job is with the costly worker */
+    VERDICT_WAIT_VERIFY, /* a job is on the verify board */
+    VERDICT_WAIT_SIGNER,
+    VERDICT_WAIT_STORE,
+    VERDICT_RESPOND, /* exchange: straight to RESPOND. issuance: it is ready (repeat) */
+    VERDICT_REFUSE,  /* err is set */
+    VERDICT_DONE,    /* the slot has left */
+};
+
+struct caller {
+    enum caller_kind kind;
+    const struct rt_station *station; /* CALLER_STATION */
+    bool has_cert;
+    bool superseded;   /* CALLER_DEVICE whose certificate was already renewed */
+    uint64_t cert_log; /* CALLER_DEVICE */
+    uint8_t device_id_len;
+    char device_id[DEVICE_ID_MAX];
+    uint8_t name_len;
+    char name[STATION_NAME_MAX]; /* for the journal */
+};
+
+struct exchange {
+    struct net_request net; /* first: the network's part */
+    struct exchange *next;  /* in a stage queue */
+    struct snapshot *snapshot;
+    const struct rt_line *line;
+    struct proto_route route;
+    struct proto_request request;
+    struct proto_message message;
+    struct proto_outcome *outcomes;
+    struct caller caller;
+    struct costly_job costly;
+    struct commit_token token; /* of a confirmation */
+    uint32_t issuances_left;
+    enum err err;
+    bool decoded;
+    bool basic_checked; /* the costly answer is in */
+    uint32_t retry_after_s;
+    char request_id[REQUEST_ID_LEN + 1];
+    char detail[128];
+};
+
+struct lent_verify {
+    struct verify_job job;
+    uint32_t home; /* core */
+};
+
+struct issuance {
+    struct issuance *next;
+    struct exchange *exchange;
+    const struct cert_request *request;
+    uint32_t index; /* in the message */
+    enum stage stage;
+    enum err err;
+    bool repeat;
+    struct lent_verify verify;
+    struct issue_facts facts;
+    uint8_t *tbs;
+    size_t tbs_len;
+    uint8_t *cert;
+    size_t cert_len;
+    struct commit_token token;
+    uint64_t since_ns; /* start of the current wait */
+    uint32_t signature_len;
+    uint8_t signature[SIGNATURE_MAX];
+};
+
+/* Jobs that any core may take: one producer (the owner), many consumers. */
+struct verify_board {
+    _Alignas(64) _Atomic uint32_t head;
+    _Alignas(64) _Atomic uint32_t tail;
+    struct lent_verify *_Atomic slot[VERIFY_BOARD_MAX];
+};
+
+struct ex_queue {
+    struct exchange *first, **last;
+    uint32_t count;
+};
+struct is_queue {
+    struct issuance *first, **last;
+    uint32_t count;
+};
+
+enum message_kind {
+    MSG_CONNECTION, /* value: listener, ptr: descriptor */
+    MSG_VERIFIED,   /* ptr: lent_verify */
+    MSG_COSTLY,     /* ptr: costly_job */
+    MSG_SNAPSHOT,   /* ptr: snapshot */
+    MSG_DRAIN,
+    MSG_STOP,
+};
+
+/* What all cores share: set up before they start, read-only but for atomics. */
+struct shared {
+    uint32_t core_count;
+    struct store *store;
+    struct hsm *hsm;
+    struct costly *costly;
+    struct mailboxes *mailboxes;
+    struct wake wakes[CORES_MAX];
+    struct verify_board *boards[CORES_MAX];
+    struct metrics *metrics[CORES_MAX];
+    int listen_fds[LISTENERS_MAX];
+    bool listen_tls[LISTENERS_MAX];
+    uint32_t listener_count;
+    struct net_timeouts timeouts;
+    uint32_t connections_per_core;
+    uint64_t serial_floor_ms;
+    uint8_t cache_key[32]; /* of the Basic cache; random per process */
+    _Atomic int32_t connections[CORES_MAX];
+    _Atomic uint32_t cores_idle; /* drained */
+    _Atomic uint32_t cores_stopped;
+};
+
+struct basic_cache_entry {
+    uint8_t mac[32];
+    uint32_t generation;
+    uint32_t station_index; /* of the snapshot */
+    uint64_t until_ns;
+};
+enum { BASIC_CACHE_SIZE = 256 };
+
+struct rate_bucket {
+    uint64_t at_ns;
+    double tokens;
+};
+
+struct core {
+    uint32_t index;
+    struct shared *shared;
+    struct ring *ring;
+    struct timers timers;
+    struct chunk_pool chunks;
+    struct net *net;
+    struct metrics *metrics;
+    struct snapshot *snapshot;
+    struct snapshot *old[SNAPSHOTS_MAX]; /* still used by exchanges of this core */
+    struct store_reader *reader;
+    struct pool issuances;
+    struct ex_queue ex_queues[STAGE_COUNT];
+    struct is_queue is_queues[STAGE_COUNT];
+    struct serial_lane serials;
+    uint64_t now_ns;
+    int64_t now_s;
+    uint64_t request_base, request_count;
+    struct rate_bucket rates[LINES_MAX];
+    struct rate_bucket journal_rate; /* anonymous refusals recorded one by one */
+    uint32_t journal_suppressed;
+    struct basic_cache_entry basic_cache[BASIC_CACHE_SIZE];
+    uint32_t check_count[CAS_MAX]; /* for verify_one_in */
+    bool store_dirty, draining, stop, drained_told;
+};
+
+typedef enum verdict (*exchange_stage_fn)(struct core *core, struct exchange *exchange);
+typedef void (*issuance_stage_fn)(struct core *core, struct issuance *slots[],
+                                  enum verdict verdicts[], uint32_t count);
+
+/* --- the stages, one file each --- */
+enum verdict stage_decode(struct core *core, struct exchange *exchange);
+enum verdict stage_authenticate(struct core *core, struct exchange *exchange);
+enum verdict stage_respond(struct core *core, struct exchange *exchange);
+void stage_verify(struct core *core, struct issuance *slots[], enum verdict verdicts[],
+                  uint32_t count);
+void stage_admit(struct core *core, struct issuance *slots[], enum verdict verdicts[],
+                 uint32_t count);
+void stage_build(struct core *core, struct issuance *slots[], enum verdict verdicts[],
+                 uint32_t count);
+void stage_sign(struct core *core, struct issuance *slots[], enum verdict verdicts[],
+                uint32_t count);
+void stage_check(struct core *core, struct issuance *slots[], enum verdict verdicts[],
+                 uint32_t count);
+void stage_commit(struct core *core, struct issuance *slots[], enum verdict verdicts[],
+                  uint32_t count);
+
+/* Confirmations and refusals go to the store without an issuance. */
+enum verdict commit_confirmation(struct core *core, struct exchange *exchange);
+void commit_refusal(struct core *core, const struct exchange *exchange, enum err err);
+/* Handles one finished store job. */
+void commit_done(struct core *core, struct store_job *job);
+
+/* --- the driver --- */
+void pipeline_accept(struct core *core, struct exchange *exchange); /* into DECODE */
+/* Runs every stage once over its queue; true when there was anything to do. */
+bool pipeline_run(struct core *core);
+/* A wait is over: the issuance goes on as the verdict says. */
+void pipeline_resume(struct core *core, struct issuance *issuance, enum verdict verdict);
+void pipeline_resume_exchange(struct core *core, struct exchange *exchange, enum stage stage,
+                              enum verdict verdict);
+/* The exchange's slot is going away. */
+void pipeline_release(struct core *core, struct exchange *exchange);
+
+/* --- verify board (verify_board.c) --- */
+bool board_offer(struct verify_board *board, struct lent_verify *job);
+uint32_t board_size(const struct verify_board *board);
+uint32_t board_take(struct verify_board *board, struct lent_verify *out[], uint32_t max);
+/* Works on this core's board, up to VERIFY_PER_TURN_MAX; true when jobs were done. */
+bool board_work_own(struct core *core);
+/* Takes one chunk of another core; true when jobs were done. */
+bool board_work_other(struct core *core);
+bool board_any_work(const struct core *core);
+/* Wakes sleeping cores when there is enough to lend. */
+void board_lend(struct core *core);
+void board_result(struct core *core, struct lent_verify *lent);
+
+/* --- core thread --- */
+enum err core_create(struct shared *shared, uint32_t index, struct snapshot *snapshot,
+                     struct core **out, char out_detail[256]) MUST_USE;
+/* Runs until MSG_STOP; call on its own (pinned) thread: the ring belongs to it. */
+void core_run(struct core *core);
+void core_destroy(struct core *core);
+
+#endif

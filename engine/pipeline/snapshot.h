@@ -1,0 +1,94 @@
+/* snapshot.h: the configuration compiled for the cores: read-only, swapped atomically.
+ *
+ * Promise: a request sees one snapshot from its first stage to its answer. A snapshot that fails to
+ *          compile changes nothing.
+ * Owner:   the main thread makes and frees; each core holds one reference and returns it when it
+ * has moved on and none of its exchanges uses it (snapshot_core_release). Threads: everything but
+ * `inflight` and `cores_holding` is constant after compile.
+ */
+#ifndef CERTMILL_PIPELINE_SNAPSHOT_H
+#define CERTMILL_PIPELINE_SNAPSHOT_H
+
+#include <stdatomic.h>
+
+#include "ca/issue.h"
+#include "ca/profile.h"
+#include "config/config.h"
+#include "crypto/path.h"
+#include "factory/identity.h"
+#include "hsm/queue/queue.h"
+#include "net/tls.h"
+#include "proto/proto.h"
+#include "store/store.h"
+
+enum station_role {
+    ROLE_ENROLL = 1u << 0,
+    ROLE_REWORK = 1u << 1,
+    ROLE_CONFIRM = 1u << 2,
+    ROLE_REVOKE = 1u << 3,
+};
+
+struct rt_ca {
+    const char *name;
+    struct bytes cert_der; /* own copy */
+    struct x509_cert cert;
+    struct verify_key *key;
+    enum sig_alg sig_alg;
+    uint32_t key_index; /* in the hsm queue */
+    uint32_t issuer_id;
+    uint32_t verify_one_in;
+    struct bytes chain[CERT_CHAIN_MAX]; /* issuing CA first */
+    uint32_t chain_count;
+    struct bytes chain_cms;
+};
+
+struct rt_station {
+    const char *name;
+    const char *password_hash; /* NULL: none */
+    uint8_t subject_der[NAME_DER_MAX];
+    size_t subject_len; /* 0: no certificate */
+    uint32_t roles;
+    uint64_t line_mask; /* bit per line index */
+};
+
+struct rt_line {
+    const char *name;
+    uint32_t index;
+    uint32_t line_id;
+    const struct rt_ca *ca;
+    struct profile *profile;
+    enum identity_source device_id;
+    struct trust_store *anchors;
+    struct proto_line proto;
+    const struct config_line *config;
+};
+
+struct snapshot {
+    uint32_t generation;
+    struct config *config;
+    struct rt_ca cas[CAS_MAX];
+    uint32_t ca_count;
+    struct rt_line lines[LINES_MAX];
+    uint32_t line_count;
+    struct rt_line *default_line; /* NULL: none */
+    struct rt_station stations[STATIONS_MAX];
+    uint32_t station_count;
+    struct tls_ctx *tls[CORES_MAX]; /* one per core */
+    uint32_t core_count;
+    _Atomic uint32_t cores_holding;
+    struct {
+        _Alignas(64) uint32_t exchanges; /* of this core, written by it alone */
+    } inflight[CORES_MAX];
+};
+
+/* Takes the configuration over (frees it on failure too). detail: what is wrong and what to do. */
+enum err snapshot_compile(struct config *config, struct store *store, uint32_t core_count,
+                          struct snapshot **out, char out_detail[CONFIG_ERROR_MAX]) MUST_USE;
+void snapshot_free(struct snapshot *snapshot);
+const struct rt_line *snapshot_line(const struct snapshot *snapshot, struct bytes name);
+/* Files, templates and certificates are read, nothing is started: certmilld --check. */
+enum err snapshot_check(struct config *config, char out_detail[CONFIG_ERROR_MAX]) MUST_USE;
+/* The key table for the HSM queue, in the order of cas; strings point into the snapshot. */
+uint32_t snapshot_hsm_keys(const struct snapshot *snapshot, struct hsm_key_config out[KEYS_MAX]);
+
+#endif

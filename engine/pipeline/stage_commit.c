@@ -1,0 +1,223 @@
+/* COMMIT: facts go to the store's writer; its result is the request's answer. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "crypto/digest.h"
+#include "factory/refusal.h"
+#include "pipeline/pipeline.h"
+
+enum { ANONYMOUS_REFUSALS_PER_S = 50 };
+
+static enum err commit_one(struct core *core, struct issuance *issuance)
+{
+    struct store *store = core->shared->store;
+    struct arena *arena = &issuance->exchange->net.arena;
+    size_t cap = issuance->tbs_len + issuance->signature_len + 64;
+    issuance->cert = arena_alloc(arena, cap);
+    if (!issuance->cert) {
+        return ERR_OVERLOADED;
+    }
+    enum err err = cert_assemble(bytes_of(issuance->tbs, issuance->tbs_len),
+                                 issuance->exchange->line->ca->sig_alg,
+                                 bytes_of(issuance->signature, issuance->signature_len),
+                                 issuance->cert, cap, &issuance->cert_len);
+    if (err != ERR_OK) {
+        return ERR_INTERNAL;
+    }
+    struct bytes cert = bytes_of(issuance->cert, issuance->cert_len);
+    sha256_once(cert, issuance->facts.fingerprint);
+    struct store_job *job = store_job_take(store, core->index);
+    if (!job) {
+        return ERR_OVERLOADED;
+    }
+    job->tag = pool_handle(&core->issuances, pool_index(&core->issuances, issuance));
+    job->apply = device_apply;
+    job->facts_len = sizeof(issuance->facts);
+    memcpy(job->facts, &issuance->facts, sizeof(issuance->facts));
+    job->data_len = (uint32_t)cert.len;
+    memcpy(job->data, cert.ptr, cert.len);
+    issuance->since_ns = core->now_ns;
+    store_job_submit(store, core->index, job);
+    core->store_dirty = true;
+    return ERR_OK;
+}
+
+void stage_commit(struct core *core, struct issuance *slots[], enum verdict verdicts[],
+                  uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        slots[i]->err = commit_one(core, slots[i]);
+        verdicts[i] = slots[i]->err == ERR_OK ? VERDICT_WAIT_STORE : VERDICT_REFUSE;
+    }
+}
+
+/* --- confirmations --- */
+
+enum verdict commit_confirmation(struct core *core, struct exchange *exchange)
+{
+    const struct proto_message *message = &exchange->message;
+    const struct caller *caller = &exchange->caller;
+    struct confirm_facts facts = {
+        .line_id = exchange->line->line_id,
+        .protocol = exchange->route.proto->journal_protocol,
+        .who_len = caller->name_len,
+    };
+    memcpy(facts.who, caller->name, caller->name_len);
+    memcpy(facts.request_id, exchange->request_id, REQUEST_ID_LEN);
+    struct bytes device = message->confirm_device;
+    if (caller->kind == CALLER_DEVICE || caller->kind == CALLER_VENDOR) {
+        device = bytes_of(caller->device_id, caller->device_id_len);
+    }
+    exchange->err = ERR_OK;
+    if (message->confirm_cert.len > 0) {
+        struct x509_cert cert;
+        exchange->err = x509_decode(message->confirm_cert, &cert);
+        if (exchange->err == ERR_OK) {
+            exchange->err = reader_begin(core->reader);
+        }
+        if (exchange->err != ERR_OK) {
+            return VERDICT_REFUSE;
+        }
+        enum err err = reader_serial(core->reader, exchange->line->ca->issuer_id, cert.serial,
+                                     &facts.cert_log);
+        reader_end(core->reader);
+        exchange->err = err == ERR_OK ? ERR_OK : ERR_CERT_UNKNOWN;
+        sha256_once(message->confirm_cert, facts.fingerprint);
+    } else if (message->confirm_fingerprint.len == sizeof(facts.fingerprint)) {
+        memcpy(facts.fingerprint, message->confirm_fingerprint.ptr, sizeof(facts.fingerprint));
+        exchange->err = device.len > 0 ? ERR_OK : ERR_NO_DEVICE_ID;
+    } else {
+        exchange->err = ERR_BAD_REQUEST;
+    }
+    if (device.len > DEVICE_ID_MAX) {
+        exchange->err = ERR_BAD_DEVICE_ID;
+    }
+    struct store_job *job =
+        exchange->err == ERR_OK ? store_job_take(core->shared->store, core->index) : NULL;
+    if (!job) {
+        exchange->err = exchange->err == ERR_OK ? ERR_OVERLOADED : exchange->err;
+        return VERDICT_REFUSE;
+    }
+    facts.device_id_len = (uint8_t)device.len;
+    if (device.len > 0) {
+        memcpy(facts.device_id, device.ptr, device.len);
+    }
+    job->tag = (uint64_t)(uintptr_t)exchange;
+    job->apply = confirm_apply;
+    job->facts_len = sizeof(facts);
+    memcpy(job->facts, &facts, sizeof(facts));
+    store_job_submit(core->shared->store, core->index, job);
+    core->store_dirty = true;
+    return VERDICT_WAIT_STORE;
+}
+
+/* --- refusals --- */
+
+/* What anyone can cause is recorded up to a rate, above which it is counted: nobody fills the disk
+ * by being refused. */
+static bool may_record(struct core *core, enum err err)
+{
+    if (refusal_record_of(err) == REFUSAL_RECORDED) {
+        return true;
+    }
+    struct rate_bucket *bucket = &core->journal_rate;
+    bucket->tokens += ANONYMOUS_REFUSALS_PER_S * (double)(core->now_ns - bucket->at_ns) / NS_PER_S;
+    if (bucket->tokens > ANONYMOUS_REFUSALS_PER_S || bucket->at_ns == 0) {
+        bucket->tokens = ANONYMOUS_REFUSALS_PER_S;
+    }
+    bucket->at_ns = core->now_ns;
+    if (bucket->tokens < 1.0) {
+        core->journal_suppressed++;
+        return false;
+    }
+    bucket->tokens -= 1.0;
+    return true;
+}
+
+static void record(struct core *core, const struct refusal_facts *facts)
+{
+    struct store_job *job = store_job_take(core->shared->store, core->index);
+    if (!job) {
+        core->journal_suppressed++;
+        return;
+    }
+    job->apply = refusal_apply;
+    job->facts_len = sizeof(*facts);
+    memcpy(job->facts, facts, sizeof(*facts));
+    store_job_submit(core->shared->store, core->index, job);
+    core->store_dirty = true;
+}
+
+void commit_refusal(struct core *core, const struct exchange *exchange, enum err err)
+{
+    if (refusal_record_of(err) == REFUSAL_NOT_RECORDED || !may_record(core, err)) {
+        return;
+    }
+    struct refusal_facts facts = {
+        .protocol = exchange->route.proto ? exchange->route.proto->journal_protocol : 0,
+        .who_len = exchange->caller.name_len,
+        .err = (uint16_t)err,
+        .line_id = exchange->line ? exchange->line->line_id : 0,
+    };
+    memcpy(facts.who, exchange->caller.name, exchange->caller.name_len);
+    memcpy(facts.request_id, exchange->request_id, REQUEST_ID_LEN);
+    if (exchange->decoded && exchange->message.request_count == 1) {
+        struct identity id;
+        const struct cert_request *request = &exchange->message.requests[0];
+        if (identity_find(exchange->line->device_id, request->subject, request->san, &id) ==
+            ERR_OK) {
+            facts.device_id_len = (uint8_t)id.len;
+            memcpy(facts.device_id, id.id, id.len);
+        }
+    }
+    if (core->journal_suppressed > 0) {
+        struct refusal_facts suppressed = {.suppressed = core->journal_suppressed};
+        core->journal_suppressed = 0;
+        record(core, &suppressed);
+    }
+    record(core, &facts);
+}
+
+/* --- what comes back --- */
+
+static void issuance_committed(struct core *core, const struct store_job *job)
+{
+    struct issuance *issuance = pool_find(&core->issuances, job->tag);
+    if (!issuance) {
+        log_error("commit-orphan", "a commit came back for an issuance that is gone");
+        return;
+    }
+    hist_add(&core->metrics->commit_ns, core->now_ns - issuance->since_ns);
+    issuance->err = job->err;
+    if (job->err != ERR_OK) {
+        pipeline_resume(core, issuance, VERDICT_REFUSE);
+        return;
+    }
+    issuance->token = job->token;
+    issuance->repeat = device_apply_was_repeat(job);
+    if (issuance->repeat) {
+        struct bytes copy =
+            arena_dup(&issuance->exchange->net.arena, bytes_of(job->data, job->data_len));
+        if (copy.len == 0) {
+            issuance->err = ERR_OVERLOADED;
+            pipeline_resume(core, issuance, VERDICT_REFUSE);
+            return;
+        }
+        issuance->cert = (uint8_t *)(uintptr_t)copy.ptr;
+        issuance->cert_len = copy.len;
+    }
+    pipeline_resume(core, issuance, VERDICT_NEXT);
+}
+
+void commit_done(struct core *core, struct store_job *job)
+{
+    if (job->apply == device_apply) {
+        issuance_committed(core, job);
+    } else if (job->apply == confirm_apply) {
+        struct exchange *exchange = (struct exchange *)(uintptr_t)job->tag;
+        exchange->err = job->err;
+        exchange->token = job->token;
+        pipeline_resume_exchange(core, exchange, STAGE_COMMIT,
+                                 job->err == ERR_OK ? VERDICT_RESPOND : VERDICT_REFUSE);
+    }
+    store_job_release(core->shared->store, core->index, job);
+}

@@ -66,6 +66,19 @@ static void note_error(struct client_thread *thread, const char *text)
 
 /* --- connections --- */
 
+static void conn_close(struct conn *conn)
+{
+    if (conn->ssl) {
+        SSL_shutdown(conn->ssl);
+        SSL_free(conn->ssl);
+        conn->ssl = NULL;
+    }
+    if (conn->fd >= 0) {
+        close(conn->fd);
+    }
+    conn->fd = -1;
+}
+
 static bool conn_open(struct client_thread *thread, struct conn *conn)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(thread->options->port)};
@@ -75,6 +88,7 @@ static bool conn_open(struct client_thread *thread, struct conn *conn)
     setsockopt(conn->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     if (conn->fd < 0 || connect(conn->fd, (void *)&address, sizeof(address)) != 0) {
         note_error(thread, strerror(errno));
+        conn_close(conn);
         return false;
     }
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = conn};
@@ -87,19 +101,6 @@ static bool conn_open(struct client_thread *thread, struct conn *conn)
     conn->connected = false;
     conn->in_len = conn->out_len = conn->out_sent = 0;
     return true;
-}
-
-static void conn_close(struct conn *conn)
-{
-    if (conn->ssl) {
-        SSL_shutdown(conn->ssl);
-        SSL_free(conn->ssl);
-        conn->ssl = NULL;
-    }
-    if (conn->fd >= 0) {
-        close(conn->fd);
-    }
-    conn->fd = -1;
 }
 
 static void want_write(struct client_thread *thread, struct conn *conn, bool on)
@@ -281,32 +282,36 @@ static bool run_over(const struct client_thread *thread, uint64_t now_ns)
     return now_ns >= thread->run->stop_ns || atomic_load(&thread->run->next) >= thread->work->count;
 }
 
-/* Serves one connection's events; closes, and opens again where there is more to do. */
-static void serve(struct client_thread *thread, struct conn *conn)
+/* One connection's events; false: it is finished. */
+static bool serve_open(struct client_thread *thread, struct conn *conn)
 {
     bool good = conn->connected || shake_hands(thread, conn);
-    if (good && conn->connected) {
-        uint32_t before = conn->count;
-        good = receive(thread, conn);
-        bool answered = before > 0 && conn->count == 0;
-        if (thread->options->handshake_each && answered) {
-            good = false;
-        }
-        if (good) {
-            fill(thread, conn, clock_mono_ns());
-            good = flush(thread, conn);
-        }
+    if (!good || !conn->connected) {
+        return good;
+    }
+    uint32_t before = conn->count;
+    good = receive(thread, conn);
+    if (thread->options->handshake_each && before > 0 && conn->count == 0) {
+        return false;
     }
     if (good) {
-        return;
+        fill(thread, conn, clock_mono_ns());
+        good = flush(thread, conn);
     }
-    thread->failed += conn->count; /* asked and never answered */
-    conn->count = 0;
-    conn_close(conn);
-    if (!run_over(thread, clock_mono_ns()) && !conn_open(thread, conn)) {
-        conn->fd = -1;
-    } else if (conn->fd >= 0 && !shake_hands(thread, conn)) {
+    return good;
+}
+
+/* Closes what is finished, and opens again where there is more to do. A new connection is served at
+ * once: its handshake may be over before there is an event to wait for. */
+static void serve(struct client_thread *thread, struct conn *conn)
+{
+    while (!serve_open(thread, conn)) {
+        thread->failed += conn->count; /* asked and never answered */
+        conn->count = 0;
         conn_close(conn);
+        if (run_over(thread, clock_mono_ns()) || !conn_open(thread, conn)) {
+            return;
+        }
     }
 }
 
@@ -325,8 +330,8 @@ static void *client_main(void *arg)
     struct client_thread *thread = arg;
     uint64_t grace_ns = 20 * NS_PER_S;
     for (uint32_t i = 0; i < thread->conn_count; i++) {
-        if (conn_open(thread, &thread->conns[i]) && !shake_hands(thread, &thread->conns[i])) {
-            conn_close(&thread->conns[i]);
+        if (conn_open(thread, &thread->conns[i])) {
+            serve(thread, &thread->conns[i]);
         }
     }
     for (;;) {

@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <jansson.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,7 +27,7 @@ enum {
     RECORDS_MAX = 100000000,
     CERT_LEN_DEFAULT = 520,
     SYNC_FLOOR_COUNT = 64,
-    ROWS = 3,
+    ROWS = 4,
     LINE_COUNT = 4,
 };
 
@@ -305,16 +304,25 @@ static void print_row(const struct row *row)
     fflush(text_out);
 }
 
-static json_t *row_json(const struct row *row)
+static void print_json(const struct options *options, double floor_ms, const struct row *rows,
+                       size_t count)
 {
-    return json_pack("{s:s, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "row",
-                     row->name, "batch", (json_int_t)row->batch, "records",
-                     (json_int_t)row->records, "commits", (json_int_t)row->commits, "records_per_s",
-                     (double)row->records / row->wall_s, "writer_cpu_us", row->writer_cpu_us,
-                     "staging_cpu_us", row->staging_cpu_us, "commit_mean_ms", row->commit_mean_ms,
-                     "commit_p50_ms", row->commit_p50_ms, "commit_p99_ms", row->commit_p99_ms,
-                     "write_bytes_per_record", row->written_bytes, "file_bytes_per_record",
-                     row->map_bytes);
+    printf("{\"benchmark\": \"micro_store\", \"sync_floor_ms\": %.4f, \"prefill\": %llu, "
+           "\"cert_len\": %u, \"random_ids\": %s, \"rows\": [",
+           floor_ms, (unsigned long long)options->prefill, options->cert_len,
+           options->random_ids ? "true" : "false");
+    for (size_t i = 0; i < count; i++) {
+        const struct row *row = &rows[i];
+        printf("%s\n  {\"row\": \"%s\", \"batch\": %u, \"records\": %llu, \"commits\": %llu, "
+               "\"records_per_s\": %.1f, \"writer_cpu_us\": %.3f, \"staging_cpu_us\": %.3f, "
+               "\"commit_mean_ms\": %.4f, \"commit_p50_ms\": %.4f, \"commit_p99_ms\": %.4f, "
+               "\"write_bytes_per_record\": %.1f, \"file_bytes_per_record\": %.1f}",
+               i == 0 ? "" : ",", row->name, row->batch, (unsigned long long)row->records,
+               (unsigned long long)row->commits, (double)row->records / row->wall_s,
+               row->writer_cpu_us, row->staging_cpu_us, row->commit_mean_ms, row->commit_p50_ms,
+               row->commit_p99_ms, row->written_bytes, row->map_bytes);
+    }
+    puts("\n]}");
 }
 
 /* --- main --- */
@@ -444,7 +452,6 @@ int main(int argc, char **argv)
     print_head(options, dir, floor_ms);
     issue_many(&bench, options->prefill, STORE_JOBS_PER_CORE_MAX, 1);
 
-    json_t *rows = json_array();
     static const struct {
         const char *name;
         uint32_t batch, window;
@@ -454,24 +461,16 @@ int main(int argc, char **argv)
         {"batch 1024", STORE_BATCH_MAX, STORE_BATCH_MAX},
         {"saturated", 1, 3 * STORE_BATCH_MAX},
     };
-    for (size_t i = 0; i < sizeof(plan) / sizeof(plan[0]); i++) {
-        struct row row = {
-            .name = plan[i].name, .batch = plan[i].batch, .records = options->records};
-        measure(&bench, &row, plan[i].window);
-        print_row(&row);
-        json_array_append_new(rows, row_json(&row));
+    struct row rows[ROWS];
+    _Static_assert(sizeof(plan) / sizeof(plan[0]) == ROWS, "a result for each row");
+    for (size_t i = 0; i < ROWS; i++) {
+        rows[i] =
+            (struct row){.name = plan[i].name, .batch = plan[i].batch, .records = options->records};
+        measure(&bench, &rows[i], plan[i].window);
+        print_row(&rows[i]);
     }
-    if (options->json) {
-        json_t *all = json_pack("{s:s, s:f, s:I, s:I, s:b, s:o}", "benchmark", "micro_store",
-                                "sync_floor_ms", floor_ms, "prefill", (json_int_t)options->prefill,
-                                "cert_len", (json_int_t)options->cert_len, "random_ids",
-                                options->random_ids, "rows", rows);
-        json_dumpf(all, stdout, JSON_INDENT(2));
-        puts("");
-        json_decref(all);
-    } else {
-        json_decref(rows);
-    }
+    if (options->json)
+        print_json(options, floor_ms, rows, ROWS);
     store_stop(bench.store);
     store_close(bench.store);
     if (!options->keep)

@@ -185,3 +185,22 @@ def test_connections_are_spread_by_load(app):
     finally:
         for sock in socks:
             sock.close()
+
+
+def test_one_busy_connection_keeps_both_cores_verifying():
+    """Counts, not times: of the verifications of one connection's requests, the other core does a good share."""
+    import json
+    with Appliance(token="null", sessions=2) as app:
+        out = cm.run([cm.BIN / "certmill-bench", "est", "--port", app.port, "--ca", app.dir / "tls/ca.pem", "--basic",
+                      f"station-1:{cm.PASSWORD}", "--connections", 1, "--pipeline", 64, "--requests",
+                      4000 // cm.SLOW, "--json", "-", "--quiet"], check=False, timeout=300)
+        assert out.returncode == 0, out.stdout + out.stderr
+        report = json.loads(out.stdout)
+        assert report["failed"] == report["wrong"] == report["bad_signatures"] == 0
+        cores = json.loads(app.admin("/status")[1])["cores"]
+        assert min(c["requests"] for c in cores) < 10 < max(c["requests"] for c in cores)
+        owner = max(cores, key=lambda c: c["requests"])
+        helper = min(cores, key=lambda c: c["requests"])
+        done = owner["verified"] + helper["verified_for_others"]
+        assert done >= 2 * 4000 // cm.SLOW  # proof of possession and token signature of each
+        assert helper["verified_for_others"] > done / 4, cores

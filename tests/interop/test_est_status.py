@@ -218,12 +218,12 @@ def test_403_key_already_used(app):
     says(body, "key-already-used")
 
 
-def test_403_no_device_id_and_bad_device_id(app):
+def test_400_no_device_id_and_bad_device_id(app):
     status, _, body = post(app, b64(csr(None, new_key(), san=["a.example"], subject=x509.Name([]))))
-    assert status == 403
+    assert status == 400
     says(body, "no-device-id")
     status, _, body = post(app, b64(csr("two words", new_key())))
-    assert status == 403
+    assert status == 400
     says(body, "bad-device-id")
 
 

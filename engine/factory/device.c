@@ -1,0 +1,549 @@
+/* The device rules (design, section 7). decide() is the table; it reads through one seam, so that
+ * the snapshot before signing and the transaction after it follow the same rules. */
+#include "factory/device.h"
+
+#include <assert.h>
+
+#include "base/log.h"
+
+/* Records as a decision sees them: the transaction's, or the snapshot's. */
+struct source {
+    struct store_txn *txn;
+    struct store_reader *reader;
+};
+
+static enum err get_device(const struct source *from, uint32_t line_id, struct bytes device_id,
+                           struct device_record *out)
+{
+    return from->txn ? txn_device_get(from->txn, line_id, device_id, out)
+                     : reader_device(from->reader, line_id, device_id, out);
+}
+
+static enum err get_key(const struct source *from, const uint8_t spki_hash[32],
+                        struct key_view *out)
+{
+    return from->txn ? txn_key_get(from->txn, spki_hash, out)
+                     : reader_key(from->reader, spki_hash, out);
+}
+
+static enum err get_cert(const struct source *from, uint64_t log, struct cert_view *out)
+{
+    return from->txn ? txn_cert_get(from->txn, log, out) : reader_cert(from->reader, log, out);
+}
+
+/* What the store says about the device and the key of a request. Nothing has been written when it
+ * is read, so the views hold until the first write. */
+struct known {
+    bool has_device;
+    bool has_key;
+    struct device_record device;
+    struct cert_view current;  /* has_device */
+    struct cert_view key_cert; /* has_key: the newest certificate for this key */
+};
+
+struct decision {
+    enum admit admit;
+    enum err err;          /* ADMIT_REFUSE */
+    struct cert_view cert; /* ADMIT_REPEAT: the one to answer with; ERR_KEY_USED: the owner's */
+    struct device_record device; /* ADMIT_ISSUE: what the device was; zeros: new */
+};
+
+static struct bytes id_of(const struct issue_facts *facts)
+{
+    return bytes_of(facts->device_id, facts->device_id_len);
+}
+
+static struct decision refuse(enum err err)
+{
+    return (struct decision){.admit = ADMIT_REFUSE, .err = err};
+}
+
+static struct decision repeat(const struct cert_view *cert)
+{
+    return (struct decision){.admit = ADMIT_REPEAT, .cert = *cert};
+}
+
+static struct decision issue(const struct known *known)
+{
+    return (struct decision){.admit = ADMIT_ISSUE, .device = known->device};
+}
+
+static bool is_for_key(const struct cert_view *cert, const struct issue_facts *facts)
+{
+    return memcmp(cert->record->spki_hash, facts->spki_hash, sizeof(facts->spki_hash)) == 0;
+}
+
+static bool is_of_device(const struct cert_view *cert, const struct issue_facts *facts)
+{
+    return cert->record->line_id == facts->line_id && bytes_eq(cert->device_id, id_of(facts));
+}
+
+/* A certificate on hold is as good as revoked until somebody lifts the hold. */
+static bool is_revoked(const struct cert_view *cert)
+{
+    return cert->record->status == CERT_REVOKED || cert->record->status == CERT_ON_HOLD;
+}
+
+/* A record that must be there and is not is our fault, not the caller's. */
+static enum err must_exist(enum err err, const char *what, const struct issue_facts *facts)
+{
+    if (err == ERR_NOT_FOUND) {
+        log_error("store-inconsistent", "missing=%s line_id=%u device=%.*s", what, facts->line_id,
+                  (int)facts->device_id_len, facts->device_id);
+        return ERR_INTERNAL;
+    }
+    return err;
+}
+
+static enum err learn(const struct source *from, const struct issue_facts *facts, struct known *out)
+{
+    struct key_view key;
+    *out = (struct known){0};
+    enum err err = get_device(from, facts->line_id, id_of(facts), &out->device);
+    out->has_device = err == ERR_OK;
+    if (out->has_device)
+        err = must_exist(get_cert(from, out->device.cert_log, &out->current), "certificate", facts);
+    if (err != ERR_OK && err != ERR_NOT_FOUND)
+        return err;
+    err = get_key(from, facts->spki_hash, &key);
+    out->has_key = err == ERR_OK;
+    if (out->has_key)
+        err =
+            must_exist(get_cert(from, key.record->cert_log, &out->key_cert), "certificate", facts);
+    return err == ERR_NOT_FOUND ? ERR_OK : err;
+}
+
+/* The same device with the key it has: the same certificate again, unless that is revoked. */
+static struct decision same_key(const struct known *known)
+{
+    if (known->current.record->status == CERT_VALID)
+        return repeat(&known->current);
+    return refuse(ERR_CERT_REVOKED);
+}
+
+static struct decision decide_new(const struct issue_facts *facts, const struct known *known)
+{
+    if (!known->has_device)
+        return issue(known);
+    if (is_for_key(&known->current, facts))
+        return same_key(known);
+    return refuse(ERR_DEVICE_PROVISIONED);
+}
+
+static struct decision decide_rework(const struct issue_facts *facts, const struct known *known)
+{
+    /* the station that repeats its request gets what it got; rework brings a new key */
+    if (known->has_device && is_for_key(&known->current, facts))
+        return same_key(known);
+    return issue(known);
+}
+
+static struct decision decide_renewal(const struct source *from, const struct issue_facts *facts,
+                                      const struct known *known)
+{
+    struct cert_view old;
+    enum err err = get_cert(from, facts->current_log, &old);
+    if (err == ERR_NOT_FOUND)
+        return refuse(ERR_CERT_UNKNOWN);
+    if (err != ERR_OK)
+        return refuse(err);
+    if (!is_of_device(&old, facts))
+        return refuse(ERR_IDENTITY_MISMATCH);
+    if (!known->has_device)
+        return refuse(must_exist(ERR_NOT_FOUND, "device", facts));
+    if (is_revoked(&old))
+        return refuse(ERR_CERT_REVOKED);
+    if (old.log == known->device.cert_log)
+        return old.record->status == CERT_VALID ? issue(known) : refuse(ERR_CLIENT_CERT_REVOKED);
+    /* the reply to this renewal was lost: the device still holds the old certificate */
+    if (old.record->replaced_by == known->device.cert_log && is_for_key(&known->current, facts))
+        return same_key(known);
+    return refuse(ERR_CLIENT_CERT_REVOKED);
+}
+
+static struct decision decide(const struct source *from, const struct issue_facts *facts)
+{
+    assert(facts->device_id_len <= DEVICE_ID_MAX && facts->station_len <= STATION_NAME_MAX);
+    struct known known;
+    enum err err = learn(from, facts, &known);
+    if (err != ERR_OK)
+        return refuse(err);
+    /* a key belongs to one device of one line, for ever, and first of all */
+    if (known.has_key && !is_of_device(&known.key_cert, facts))
+        return (struct decision){
+            .admit = ADMIT_REFUSE, .err = ERR_KEY_USED, .cert = known.key_cert};
+    if (known.has_key && is_revoked(&known.key_cert))
+        return refuse(ERR_CERT_REVOKED);
+    if (known.has_device && known.device.state == DEVICE_SCRAPPED)
+        return refuse(ERR_CERT_REVOKED);
+    switch ((enum issue_kind)facts->kind) {
+    case ISSUE_NEW:
+        return decide_new(facts, &known);
+    case ISSUE_RENEWAL:
+        return decide_renewal(from, facts, &known);
+    case ISSUE_REWORK:
+        return decide_rework(facts, &known);
+    }
+    return refuse(ERR_INTERNAL);
+}
+
+enum admit device_admit(struct store_reader *reader, const struct issue_facts *facts,
+                        struct cert_view *out_cert, enum err *out_err)
+{
+    struct decision decision = decide(&(struct source){.reader = reader}, facts);
+    *out_cert = decision.cert;
+    *out_err = decision.err;
+    return decision.admit;
+}
+
+/* --- texts --- */
+
+static void put_request(struct writer *text, const char request_id[REQUEST_ID_LEN])
+{
+    size_t len = strnlen(request_id, REQUEST_ID_LEN);
+    if (len == 0)
+        return;
+    writer_put_str(text, text->len == 0 ? "request=" : " request=");
+    writer_put(text, bytes_of(request_id, len));
+}
+
+void device_refusal_text(enum err err, const struct issue_facts *facts,
+                         const struct cert_view *owner, struct writer *out)
+{
+    if (err != ERR_KEY_USED || owner->record == NULL)
+        return;
+    writer_printf(out, "device=%.*s line=%u owner-device=%.*s owner-line=%u owner-certificate=%llu",
+                  (int)facts->device_id_len, facts->device_id, facts->line_id,
+                  (int)owner->device_id.len, (const char *)owner->device_id.ptr,
+                  owner->record->line_id, (unsigned long long)owner->log);
+}
+
+/* --- inside the transaction --- */
+
+/* Behind the facts in their job. */
+struct outcome {
+    uint8_t repeat;
+};
+enum { OUTCOME_AT = sizeof(((struct store_job *)0)->facts) - sizeof(struct outcome) };
+_Static_assert((size_t)OUTCOME_AT >= sizeof(struct issue_facts),
+               "the outcome lies behind the facts");
+
+static struct journal_entry entry_of(const struct issue_facts *facts, enum journal_kind kind)
+{
+    return (struct journal_entry){
+        .kind = kind,
+        .protocol = (enum journal_protocol)facts->protocol,
+        .line_id = facts->line_id,
+        .who = bytes_of(facts->station, facts->station_len),
+        .what = id_of(facts),
+    };
+}
+
+static enum err apply_refuse(struct store_txn *txn, const struct issue_facts *facts,
+                             const struct decision *decision)
+{
+    enum err refusal = decision->err;
+    if (err_class_of(refusal) != ERR_CLASS_REFUSAL)
+        return refusal; /* not a decision but a failure */
+    uint8_t buf[JOURNAL_TEXT_MAX];
+    struct writer text = writer_of(buf, sizeof(buf));
+    struct journal_entry entry = entry_of(facts, JOURNAL_REFUSED);
+    writer_put_str(&text, err_code(refusal));
+    put_request(&text, facts->request_id);
+    if (refusal == ERR_KEY_USED) {
+        writer_put_u8(&text, ' ');
+        device_refusal_text(refusal, facts, &decision->cert, &text);
+        entry.cert_log = decision->cert.log;
+        log_warn("alarm-key-already-used", "%.*s", (int)text.len, (const char *)text.buf);
+    }
+    entry.err = refusal;
+    entry.text = writer_view(&text);
+    enum err err = txn_line_count(txn, facts->line_id, 0, 1);
+    if (err == ERR_OK || err == ERR_NOT_FOUND)
+        err = txn_journal(txn, &entry);
+    return err != ERR_OK ? err : refusal;
+}
+
+static enum err apply_repeat(struct store_txn *txn, struct store_job *job,
+                             const struct issue_facts *facts, const struct cert_view *cert)
+{
+    uint8_t buf[64];
+    struct writer text = writer_of(buf, sizeof(buf));
+    struct journal_entry entry = entry_of(facts, JOURNAL_REPEATED);
+    /* before the journal's write: the view is the transaction's */
+    assert(cert->der.len <= sizeof(job->data));
+    memcpy(job->data, cert->der.ptr, cert->der.len);
+    job->data_len = (uint32_t)cert->der.len;
+    entry.cert_log = cert->log;
+    put_request(&text, facts->request_id);
+    entry.text = writer_view(&text);
+    enum err err = txn_journal(txn, &entry);
+    if (err == ERR_OK)
+        job->facts[OUTCOME_AT] = 1;
+    return err;
+}
+
+/* The device's certificate so far gets its successor. One that is revoked stays revoked. */
+static enum err supersede(struct store_txn *txn, const struct issue_facts *facts, uint64_t old_log,
+                          uint64_t new_log)
+{
+    struct cert_view old;
+    enum err err = txn_cert_get(txn, old_log, &old);
+    if (err != ERR_OK)
+        return err;
+    struct cert_record record = *old.record;
+    bool was_valid = record.status == CERT_VALID;
+    record.replaced_by = new_log;
+    if (was_valid) {
+        record.status = CERT_SUPERSEDED;
+        record.status_s = txn_now_s(txn);
+    }
+    err = txn_cert_update(txn, old_log, &record);
+    if (err != ERR_OK || !was_valid)
+        return err;
+    uint8_t buf[96];
+    struct writer text = writer_of(buf, sizeof(buf));
+    struct journal_entry entry = entry_of(facts, JOURNAL_SUPERSEDED);
+    writer_printf(&text, "replaced-by=%llu", (unsigned long long)new_log);
+    put_request(&text, facts->request_id);
+    entry.cert_log = old_log;
+    entry.text = writer_view(&text);
+    return txn_journal(txn, &entry);
+}
+
+static enum err append(struct store_txn *txn, const struct store_job *job,
+                       const struct issue_facts *facts, uint64_t *out_log)
+{
+    struct cert_record record = {
+        .version = STORE_SCHEMA_VERSION,
+        .status = CERT_VALID,
+        .device_id_len = facts->device_id_len,
+        .station_len = facts->station_len,
+        .protocol = facts->protocol,
+        .der_len = (uint16_t)job->data_len,
+        .line_id = facts->line_id,
+        .issuer_id = facts->issuer_id,
+        .issued_s = txn_now_s(txn),
+        .not_before_s = facts->not_before_s,
+        .not_after_s = facts->not_after_s,
+        .status_s = txn_now_s(txn),
+    };
+    memcpy(record.serial, facts->serial, sizeof(record.serial));
+    memcpy(record.fingerprint, facts->fingerprint, sizeof(record.fingerprint));
+    memcpy(record.spki_hash, facts->spki_hash, sizeof(record.spki_hash));
+    enum err err =
+        txn_cert_append(txn, &record, id_of(facts), bytes_of(facts->station, facts->station_len),
+                        bytes_of(job->data, job->data_len), out_log);
+    if (err == ERR_INTERNAL)
+        log_error("serial-collision", "line_id=%u device=%.*s: the certificate was dropped",
+                  facts->line_id, (int)facts->device_id_len, facts->device_id);
+    return err;
+}
+
+static enum err put_device_and_key(struct store_txn *txn, const struct issue_facts *facts,
+                                   uint64_t log, uint32_t issue_count)
+{
+    struct device_record device = {
+        .version = STORE_SCHEMA_VERSION,
+        .state = DEVICE_ISSUED,
+        .issue_count = issue_count,
+        .cert_log = log,
+        .changed_s = txn_now_s(txn),
+    };
+    struct key_record key = {
+        .version = STORE_SCHEMA_VERSION,
+        .device_id_len = facts->device_id_len,
+        .line_id = facts->line_id,
+        .cert_log = log,
+    };
+    memcpy(device.spki_hash, facts->spki_hash, sizeof(device.spki_hash));
+    enum err err = txn_device_put(txn, facts->line_id, id_of(facts), &device);
+    return err != ERR_OK ? err : txn_key_put(txn, facts->spki_hash, &key, id_of(facts));
+}
+
+static enum err journal_issued(struct store_txn *txn, const struct issue_facts *facts, uint64_t log,
+                               uint64_t old_log)
+{
+    static const char *const kinds[] = {
+        [ISSUE_NEW] = "", [ISSUE_RENEWAL] = "renewal-of=", [ISSUE_REWORK] = "rework-of="};
+    uint8_t buf[96];
+    struct writer text = writer_of(buf, sizeof(buf));
+    struct journal_entry entry = entry_of(facts, JOURNAL_ISSUED);
+    if (old_log != 0)
+        writer_printf(&text, "%s%llu", kinds[facts->kind], (unsigned long long)old_log);
+    put_request(&text, facts->request_id);
+    entry.cert_log = log;
+    entry.text = writer_view(&text);
+    return txn_journal(txn, &entry);
+}
+
+static enum err apply_issue(struct store_txn *txn, const struct store_job *job,
+                            const struct issue_facts *facts, const struct device_record *device)
+{
+    assert(job->data_len != 0 && job->data_len <= CERT_DER_MAX);
+    uint64_t old_log = device->cert_log;
+    uint64_t log = 0;
+    /* what may still fail comes before the first write, and the serial is that write */
+    enum err err = must_exist(txn_line_count(txn, facts->line_id, 0, 0), "line", facts);
+    if (err == ERR_OK)
+        err = append(txn, job, facts, &log);
+    if (err != ERR_OK)
+        return err;
+    err = put_device_and_key(txn, facts, log, device->issue_count + 1);
+    if (err == ERR_OK && old_log != 0)
+        err = supersede(txn, facts, old_log, log);
+    if (err == ERR_OK)
+        err = txn_line_count(txn, facts->line_id, 1, 0);
+    if (err == ERR_OK)
+        err = journal_issued(txn, facts, log, old_log);
+    return err;
+}
+
+enum err device_apply(struct store_txn *txn, struct store_job *job)
+{
+    const struct issue_facts *facts = (const void *)job->facts;
+    job->facts[OUTCOME_AT] = 0;
+    struct decision decision = decide(&(struct source){.txn = txn}, facts);
+    switch (decision.admit) {
+    case ADMIT_ISSUE:
+        return apply_issue(txn, job, facts, &decision.device);
+    case ADMIT_REPEAT:
+        return apply_repeat(txn, job, facts, &decision.cert);
+    case ADMIT_REFUSE:
+        return apply_refuse(txn, facts, &decision);
+    }
+    return ERR_INTERNAL;
+}
+
+bool device_apply_was_repeat(const struct store_job *job)
+{
+    return job->err == ERR_OK && job->facts[OUTCOME_AT] != 0;
+}
+
+/* --- refusals --- */
+
+enum err refusal_apply(struct store_txn *txn, struct store_job *job)
+{
+    const struct refusal_facts *facts = (const void *)job->facts;
+    uint8_t buf[JOURNAL_TEXT_MAX];
+    struct writer text = writer_of(buf, sizeof(buf));
+    enum err refusal = (enum err)facts->err;
+    if (refusal != ERR_OK) /* ERR_OK: counted over several codes */
+        writer_put_str(&text, err_code(refusal));
+    if (facts->suppressed != 0)
+        writer_printf(&text, "%ssuppressed=%u", text.len == 0 ? "" : " ", facts->suppressed);
+    put_request(&text, facts->request_id);
+    if (job->data_len != 0) {
+        size_t room = sizeof(buf) - text.len - 1;
+        writer_put_u8(&text, ' ');
+        writer_put(&text, bytes_of(job->data, job->data_len < room ? job->data_len : room));
+    }
+    if (refusal == ERR_KEY_USED)
+        log_warn("alarm-key-already-used", "%.*s", (int)text.len, (const char *)text.buf);
+    struct journal_entry entry = {
+        .kind = facts->suppressed != 0 ? JOURNAL_SUPPRESSED : JOURNAL_REFUSED,
+        .protocol = (enum journal_protocol)facts->protocol,
+        .err = refusal,
+        .line_id = facts->line_id,
+        .who = bytes_of(facts->who, facts->who_len),
+        .what = bytes_of(facts->device_id, facts->device_id_len),
+        .text = writer_view(&text),
+    };
+    uint64_t count = facts->suppressed != 0 ? facts->suppressed : 1;
+    enum err err = facts->line_id == 0 ? ERR_OK : txn_line_count(txn, facts->line_id, 0, count);
+    return err == ERR_OK || err == ERR_NOT_FOUND ? txn_journal(txn, &entry) : err;
+}
+
+/* --- confirmation --- */
+
+/* The certificate that is confirmed, and its device; anything that does not fit is "unknown" alike,
+ * so that a caller learns nothing about certificates that are not its own. */
+static enum err find_confirmed(struct store_txn *txn, const struct confirm_facts *facts,
+                               struct device_record *out_device, struct cert_view *out_cert)
+{
+    struct bytes id = bytes_of(facts->device_id, facts->device_id_len);
+    uint64_t log = facts->cert_log;
+    enum err err = ERR_OK;
+    if (log == 0) {
+        err = id.len == 0 ? ERR_NOT_FOUND : txn_device_get(txn, facts->line_id, id, out_device);
+        log = out_device->cert_log;
+    }
+    if (err == ERR_OK)
+        err = txn_cert_get(txn, log, out_cert);
+    if (err == ERR_OK && (memcmp(out_cert->record->fingerprint, facts->fingerprint,
+                                 sizeof(facts->fingerprint)) != 0 ||
+                          out_cert->record->line_id != facts->line_id ||
+                          (id.len != 0 && !bytes_eq(id, out_cert->device_id))))
+        err = ERR_NOT_FOUND;
+    if (err == ERR_OK)
+        err = txn_device_get(txn, facts->line_id, out_cert->device_id, out_device);
+    if (err == ERR_OK && out_device->cert_log != log)
+        err = ERR_NOT_FOUND; /* superseded: confirming it says nothing about the device now */
+    return err == ERR_NOT_FOUND ? ERR_CERT_UNKNOWN : err;
+}
+
+static enum err confirm(struct store_txn *txn, const struct confirm_facts *facts,
+                        struct device_record *device, const struct cert_view *cert)
+{
+    uint8_t id[DEVICE_ID_MAX], buf[64];
+    struct writer text = writer_of(buf, sizeof(buf));
+    /* a copy: the view ends with the first write */
+    struct bytes what = bytes_of(id, cert->device_id.len);
+    assert(what.len <= sizeof(id));
+    memcpy(id, cert->device_id.ptr, what.len);
+    uint64_t log = cert->log;
+    device->state = DEVICE_CONFIRMED;
+    device->changed_s = txn_now_s(txn);
+    enum err err = txn_device_put(txn, facts->line_id, what, device);
+    if (err != ERR_OK)
+        return err;
+    put_request(&text, facts->request_id);
+    struct journal_entry entry = {
+        .kind = JOURNAL_CONFIRMED,
+        .protocol = (enum journal_protocol)facts->protocol,
+        .line_id = facts->line_id,
+        .cert_log = log,
+        .who = bytes_of(facts->who, facts->who_len),
+        .what = what,
+        .text = writer_view(&text),
+    };
+    return txn_journal(txn, &entry);
+}
+
+static enum err confirm_refuse(struct store_txn *txn, const struct confirm_facts *facts,
+                               enum err refusal)
+{
+    uint8_t buf[128];
+    struct writer text = writer_of(buf, sizeof(buf));
+    writer_put_str(&text, err_code(refusal));
+    put_request(&text, facts->request_id);
+    writer_put_str(&text, " operation=confirm");
+    struct journal_entry entry = {
+        .kind = JOURNAL_REFUSED,
+        .protocol = (enum journal_protocol)facts->protocol,
+        .err = refusal,
+        .line_id = facts->line_id,
+        .who = bytes_of(facts->who, facts->who_len),
+        .what = bytes_of(facts->device_id, facts->device_id_len),
+        .text = writer_view(&text),
+    };
+    enum err err = txn_line_count(txn, facts->line_id, 0, 1);
+    if (err == ERR_OK || err == ERR_NOT_FOUND)
+        err = txn_journal(txn, &entry);
+    return err != ERR_OK ? err : refusal;
+}
+
+enum err confirm_apply(struct store_txn *txn, struct store_job *job)
+{
+    const struct confirm_facts *facts = (const void *)job->facts;
+    struct device_record device = {0};
+    struct cert_view cert = {0};
+    enum err err = find_confirmed(txn, facts, &device, &cert);
+    if (err == ERR_OK && is_revoked(&cert))
+        err = ERR_CERT_REVOKED;
+    if (err != ERR_OK)
+        return err_class_of(err) == ERR_CLASS_REFUSAL ? confirm_refuse(txn, facts, err) : err;
+    if (device.state != DEVICE_ISSUED)
+        return ERR_OK; /* said before */
+    return confirm(txn, facts, &device, &cert);
+}

@@ -1,0 +1,104 @@
+/* device.h: the device rules of the factory model (design, section 7), decided twice: once before
+ * signing on a snapshot, to spare the token, and again for good inside the store's transaction.
+ *
+ * Promise: P2, exactly once per device. device_admit never says ISSUE where device_apply would
+ *          surely refuse by the same snapshot; device_apply alone is binding.
+ * Threads: device_admit on any core with its own reader; device_apply on the writer thread.
+ */
+#ifndef CERTMILL_FACTORY_DEVICE_H
+#define CERTMILL_FACTORY_DEVICE_H
+
+#include "base/bytes.h"
+#include "store/store.h"
+
+enum caller_kind {
+    CALLER_ANONYMOUS,
+    CALLER_STATION,   /* Basic, or a certificate of a configured station */
+    CALLER_RA,        /* certificate with cmcRA */
+    CALLER_DEVICE,    /* a certificate that this appliance issued and that is current */
+    CALLER_VENDOR,    /* a certificate of a trusted vendor CA (IDevID): may ask for its own identity */
+};
+
+enum issue_kind {
+    ISSUE_NEW,     /* enroll: new device, or the same again */
+    ISSUE_RENEWAL, /* by the device's current certificate: issues anew, supersedes */
+    ISSUE_REWORK,  /* by a station with rework and a reason */
+};
+
+/* What a decision needs; plain data, copied into store_job.facts. */
+struct issue_facts {
+    uint8_t kind;     /* enum issue_kind */
+    uint8_t protocol; /* enum journal_protocol */
+    uint8_t caller;   /* enum caller_kind */
+    uint8_t device_id_len;
+    uint8_t station_len;
+    uint8_t line_name_len;
+    uint32_t line_id;
+    uint32_t issuer_id;
+    int64_t not_before_s;
+    int64_t not_after_s;
+    uint64_t current_log; /* renewal: log number of the certificate that authenticated it */
+    uint8_t serial[SERIAL_LEN];
+    uint8_t spki_hash[32];
+    uint8_t fingerprint[32];
+    char device_id[DEVICE_ID_MAX];
+    char station[STATION_NAME_MAX];
+    char line_name[LINE_NAME_MAX];
+    char request_id[REQUEST_ID_LEN];
+};
+_Static_assert(sizeof(struct issue_facts) <= sizeof(((struct store_job *)0)->facts), "facts fit");
+
+enum admit {
+    ADMIT_ISSUE,  /* go on to BUILD */
+    ADMIT_REPEAT, /* answer with *out_cert: the same certificate again */
+    ADMIT_REFUSE, /* *out_err */
+};
+
+/* Before signing. `out_cert` points into the snapshot. On ERR_KEY_USED it is a certificate of the
+ * device that the key belongs to; otherwise empty when refused. */
+enum admit device_admit(struct store_reader *reader, const struct issue_facts *facts,
+                        struct cert_view *out_cert, enum err *out_err);
+/* What the journal should say about a refusal beside its code, for the data of refusal_apply: on
+ * ERR_KEY_USED both devices; nothing for the others. */
+void device_refusal_text(enum err err, const struct issue_facts *facts,
+                         const struct cert_view *owner, struct writer *out);
+
+/* store_job.apply for an issuance: facts is struct issue_facts, data the new certificate; on ERR_OK
+ * data is the certificate to answer with (the stored one when the device already has it: then the
+ * new one is dropped and was never released). Journals what it decides. */
+enum err device_apply(struct store_txn *txn, struct store_job *job);
+/* True when ERR_OK meant "the stored one again". */
+bool device_apply_was_repeat(const struct store_job *job);
+
+/* A refusal for the journal; fire and forget. data: text. */
+struct refusal_facts {
+    uint8_t protocol;
+    uint8_t device_id_len;
+    uint8_t who_len;
+    uint16_t err;
+    uint32_t line_id;
+    uint32_t suppressed; /* > 0: JOURNAL_SUPPRESSED with this count */
+    char device_id[DEVICE_ID_MAX];
+    char who[STATION_NAME_MAX];
+    char request_id[REQUEST_ID_LEN];
+};
+enum err refusal_apply(struct store_txn *txn, struct store_job *job);
+
+/* EST confirm: data is the fingerprint (32 bytes); facts struct confirm_facts. Idempotent. */
+struct confirm_facts {
+    uint32_t line_id;
+    uint8_t protocol;
+    uint8_t who_len;
+    uint8_t device_id_len; /* > 0: must be this device's own certificate */
+    uint8_t fingerprint[32];
+    uint64_t cert_log; /* found by the caller through device id or key */
+    char who[STATION_NAME_MAX];
+    char device_id[DEVICE_ID_MAX];
+    char request_id[REQUEST_ID_LEN];
+};
+enum err confirm_apply(struct store_txn *txn, struct store_job *job);
+
+/* Device ids: 1..DEVICE_ID_MAX printable ASCII without space, slash, backslash, quotes. */
+bool device_id_is_valid(struct bytes device_id);
+
+#endif

@@ -1,0 +1,98 @@
+#include "base/log.h"
+#include "store/internal.h"
+
+static_assert(sizeof(struct cert_record) % RECORD_ALIGN == 0, "what follows needs no padding");
+
+static enum err malformed(const char *table, size_t len)
+{
+    log_error("store-record-malformed", "table=%s len=%zu", table, len);
+    return ERR_INTERNAL;
+}
+
+enum err cert_view_of(uint64_t log, struct bytes value, struct cert_view *out)
+{
+    const struct cert_record *record = (const void *)value.ptr;
+    struct bytes rest = value;
+    struct cert_view view = {.log = log, .record = record};
+    struct bytes head;
+    if (!bytes_get(&rest, sizeof(*record), &head) || record->version != STORE_SCHEMA_VERSION ||
+        !bytes_get(&rest, record->device_id_len, &view.device_id) ||
+        !bytes_get(&rest, record->station_len, &view.station) ||
+        !bytes_get(&rest, record->der_len, &view.der) || rest.len >= RECORD_ALIGN)
+        return malformed("certs", value.len);
+    *out = view;
+    return ERR_OK;
+}
+
+enum err key_view_of(struct bytes value, struct key_view *out)
+{
+    const struct key_record *record = (const void *)value.ptr;
+    struct bytes rest = value;
+    struct key_view view = {.record = record};
+    struct bytes head;
+    if (!bytes_get(&rest, sizeof(*record), &head) || record->version != STORE_SCHEMA_VERSION ||
+        !bytes_get(&rest, record->device_id_len, &view.device_id) || rest.len >= RECORD_ALIGN)
+        return malformed("keys", value.len);
+    *out = view;
+    return ERR_OK;
+}
+
+enum err journal_view_of(struct bytes value, struct journal_view *out)
+{
+    const struct journal_record *record = (const void *)value.ptr;
+    struct bytes rest = value;
+    struct journal_view view = {.record = record};
+    struct bytes head;
+    if (!bytes_get(&rest, sizeof(*record), &head) || record->version != STORE_SCHEMA_VERSION ||
+        !bytes_get(&rest, record->who_len, &view.who) ||
+        !bytes_get(&rest, record->what_len, &view.what) ||
+        !bytes_get(&rest, record->text_len, &view.text) || rest.len >= RECORD_ALIGN)
+        return malformed("journal", value.len);
+    *out = view;
+    return ERR_OK;
+}
+
+enum err record_copy(const char *table, struct bytes value, void *out, size_t len)
+{
+    uint16_t version;
+    if (value.len != len)
+        return malformed(table, value.len);
+    memcpy(&version, value.ptr, sizeof(version));
+    if (version != STORE_SCHEMA_VERSION)
+        return malformed(table, value.len);
+    memcpy(out, value.ptr, len);
+    return ERR_OK;
+}
+
+enum err transaction_split(struct bytes value, struct transaction_record *out,
+                           struct bytes *out_data)
+{
+    struct transaction_record record;
+    if (value.len < sizeof(record))
+        return malformed("transactions", value.len);
+    memcpy(&record, value.ptr, sizeof(record));
+    if (record.version != STORE_SCHEMA_VERSION || record.data_len != value.len - sizeof(record))
+        return malformed("transactions", value.len);
+    *out = record;
+    *out_data = bytes_of(value.ptr + sizeof(record), record.data_len);
+    return ERR_OK;
+}
+
+uint64_t log_of_key(struct bytes key)
+{
+    uint64_t log = 0;
+    assert(key.len == sizeof(log));
+    memcpy(&log, key.ptr, sizeof(log));
+    return log;
+}
+
+struct store_key store_key_of(uint32_t prefix, struct bytes id)
+{
+    struct store_key key; /* on every path: not cleared first */
+    assert(id.len <= sizeof(key.data) - 4);
+    key.len = 4 + id.len;
+    store_be32(key.data, prefix);
+    if (id.len != 0)
+        memcpy(key.data + 4, id.ptr, id.len);
+    return key;
+}

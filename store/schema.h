@@ -1,0 +1,147 @@
+/* schema.h: what the store holds, byte for byte.
+ *
+ * Promise: every record starts with a version; layouts are fixed width, little-endian as on every
+ *          platform certmill runs on, and have size asserts. A store of another major version is
+ *          not opened (ERR_STORE_VERSION).
+ * Owner:   views into records are valid while their transaction is.
+ */
+#ifndef CERTMILL_STORE_SCHEMA_H
+#define CERTMILL_STORE_SCHEMA_H
+
+#include <stdint.h>
+
+#include "limits.h"
+
+#define STORE_SCHEMA_VERSION 1
+
+enum cert_status {
+    CERT_VALID = 0,
+    CERT_SUPERSEDED = 1,
+    CERT_REVOKED = 2,
+    CERT_ON_HOLD = 3,
+};
+
+enum device_state {
+    DEVICE_NONE = 0,
+    DEVICE_ISSUED = 1,
+    DEVICE_CONFIRMED = 2,
+    DEVICE_REVOKED = 3,
+    DEVICE_SCRAPPED = 4,
+};
+
+/* `certs`: log number (u64 native, MDB_INTEGERKEY|append) -> cert_record ‖ device id ‖ station ‖ DER */
+struct cert_record {
+    uint16_t version;
+    uint8_t status; /* enum cert_status */
+    uint8_t device_id_len;
+    uint8_t station_len;
+    uint8_t protocol; /* enum journal_protocol */
+    uint16_t der_len;
+    uint32_t line_id;
+    uint32_t issuer_id;
+    uint64_t lot_id;
+    int64_t issued_s;
+    int64_t not_before_s;
+    int64_t not_after_s;
+    int64_t status_s;     /* when status changed */
+    uint64_t replaced_by; /* log number, 0: none */
+    uint8_t serial[SERIAL_LEN];
+    uint8_t fingerprint[32]; /* SHA-256 of the DER */
+    uint8_t spki_hash[32];
+};
+_Static_assert(sizeof(struct cert_record) == 144, "certs layout");
+
+/* `serials`: issuer id (u32 BE) ‖ serial -> log number (u64) */
+
+/* `devices`: line id (u32 BE) ‖ device id -> device_record */
+struct device_record {
+    uint16_t version;
+    uint8_t state; /* enum device_state */
+    uint8_t reserved;
+    uint32_t issue_count;
+    uint64_t cert_log; /* current certificate */
+    uint8_t spki_hash[32];
+    int64_t changed_s;
+};
+_Static_assert(sizeof(struct device_record) == 56, "devices layout");
+
+/* `keys`: SHA-256 of SPKI -> key_record ‖ device id */
+struct key_record {
+    uint16_t version;
+    uint8_t device_id_len;
+    uint8_t reserved;
+    uint32_t line_id;
+    uint64_t cert_log; /* the newest certificate for this key */
+};
+_Static_assert(sizeof(struct key_record) == 16, "keys layout");
+
+/* `lines`: name -> line_record. A line's id is given once and never reused. */
+struct line_record {
+    uint16_t version;
+    uint16_t reserved;
+    uint32_t line_id;
+    uint64_t issued;
+    uint64_t refused;
+    int64_t first_s;
+    int64_t last_s;
+};
+_Static_assert(sizeof(struct line_record) == 40, "lines layout");
+
+/* `issuers`: SHA-256 of the CA certificate's SPKI ‖ subject -> u32 issuer id */
+
+enum journal_kind {
+    JOURNAL_START = 1,
+    JOURNAL_STOP = 2,
+    JOURNAL_ISSUED = 3,
+    JOURNAL_REPEATED = 4,
+    JOURNAL_REFUSED = 5,
+    JOURNAL_CONFIRMED = 6,
+    JOURNAL_REVOKED = 7,
+    JOURNAL_SUPERSEDED = 8,
+    JOURNAL_CONFIG = 9,
+    JOURNAL_SUPPRESSED = 10, /* so many anonymous refusals were counted, not recorded one by one */
+    JOURNAL_OPERATOR = 11,
+};
+
+enum journal_protocol { PROTOCOL_NONE, PROTOCOL_EST, PROTOCOL_CMP, PROTOCOL_SCEP, PROTOCOL_ACME,
+                        PROTOCOL_CLI };
+
+/* `journal`: sequence (u64, append) -> journal_record ‖ who ‖ what (device id) ‖ text */
+struct journal_record {
+    uint16_t version;
+    uint8_t kind;
+    uint8_t protocol;
+    uint16_t err; /* enum err at the time of writing; its code is in text */
+    uint8_t who_len;
+    uint8_t what_len;
+    uint16_t text_len;
+    uint16_t reserved;
+    uint32_t line_id;
+    uint64_t sequence;
+    int64_t time_ns; /* wall, never before its predecessor's: a step back is recorded as such */
+    uint64_t cert_log; /* 0: none */
+    uint8_t previous[32]; /* SHA-256 of the record before, key and value; zero for the first */
+};
+_Static_assert(sizeof(struct journal_record) == 72, "journal layout");
+
+/* `transactions`: protocol (u8) ‖ line id (u32 BE) ‖ transaction id -> opaque to the store, prefixed: */
+struct transaction_record {
+    uint16_t version;
+    uint8_t protocol;
+    uint8_t state;
+    uint32_t data_len;
+    int64_t expiry_s;
+};
+_Static_assert(sizeof(struct transaction_record) == 16, "transactions layout");
+
+/* `revoked`: issuer id (u32 BE) ‖ serial -> revoked_record */
+struct revoked_record {
+    uint16_t version;
+    uint8_t reason; /* CRLReason, RFC 5280 5.3.1 */
+    uint8_t reserved[5];
+    int64_t time_s;
+    uint64_t cert_log;
+};
+_Static_assert(sizeof(struct revoked_record) == 24, "revoked layout");
+
+#endif

@@ -1,0 +1,234 @@
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "hsm/signer/signer.h"
+
+#define REINIT_MIN_NS (1000 * NS_PER_MS)
+#define REINIT_MAX_NS (30000 * NS_PER_MS)
+
+/* --- what the engine is told --- */
+
+static void notify(void)
+{
+    const uint64_t one = 1;
+    while (write(SIGNER_FD_NOTIFY, &one, sizeof(one)) < 0 && errno == EINTR)
+        ;
+}
+
+void station_error(struct station *station, const char *fmt, ...)
+{
+    char text[SHM_ERROR_TEXT];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+    struct shm_signer *shm = station->shm;
+    pthread_mutex_lock(&station->text_lock);
+    atomic_fetch_add_explicit(&shm->error_seq, 1, memory_order_acq_rel);
+    memcpy(shm->error_text, text, sizeof(text));
+    atomic_fetch_add_explicit(&shm->error_seq, 1, memory_order_release);
+    pthread_mutex_unlock(&station->text_lock);
+    notify();
+}
+
+void station_set_state(struct station *station, enum shm_state state)
+{
+    atomic_store_explicit(&station->shm->state, state, memory_order_release);
+    notify();
+}
+
+_Noreturn void station_pin_refused(struct station *station, const char *why)
+{
+    station_error(station, "PIN refused: %s", why);
+    log_error("pin-refused", "token=%s reason=\"%s\"", station->config.name, why);
+    pin_wipe(&station->pin);
+    /* other workers may be inside the module: no way back but out */
+    _exit(SIGNER_EXIT_PIN);
+}
+
+/* --- the login --- */
+
+static enum err login_now(struct station *station, struct p11_error *error)
+{
+    bool logged_in = false;
+    if (station->anchor != NULL &&
+        p11_session_state(station->anchor, &logged_in, error) != ERR_OK) {
+        p11_session_close(station->anchor);
+        station->anchor = NULL;
+    }
+    if (station->anchor == NULL) {
+        enum err err =
+            p11_session_open(station->module, station->config.uri, false, &station->anchor, error);
+        if (err != ERR_OK)
+            return err;
+        if (p11_session_state(station->anchor, &logged_in, error) != ERR_OK)
+            logged_in = false;
+    }
+    if (logged_in)
+        return ERR_OK; /* another worker was faster */
+    atomic_fetch_add_explicit(&station->shm->logins, 1, memory_order_relaxed);
+    enum err err = p11_login(station->anchor, bytes_of(station->pin.text, station->pin.len), error);
+    if (err == ERR_PIN_WRONG || (error->rv != 0 && err != ERR_OK &&
+                                 rv_class_of(&station->overrides, error->rv) == RV_CLASS_PIN))
+        station_pin_refused(station, error->text);
+    return err;
+}
+
+enum err station_login(struct station *station, struct p11_error *error)
+{
+    *error = (struct p11_error){0};
+    pthread_mutex_lock(&station->login_lock);
+    enum err err = login_now(station, error);
+    pthread_mutex_unlock(&station->login_lock);
+    return err;
+}
+
+/* --- keys --- */
+
+static enum err look_at_key(struct station *station, const struct wire_key *wanted,
+                            struct p11_error *error)
+{
+    struct p11_key key;
+    enum err err = p11_key_find(station->anchor, wanted->uri, &key, error);
+    if (err == ERR_OK)
+        err = p11_key_check(&key, wanted->allow_extractable, error);
+    if (err == ERR_OK && !p11_key_signs(&key, wanted->mechanism)) {
+        snprintf(error->text, sizeof(error->text), "a key of kind %s does not sign as configured",
+                 key_alg_name(key.alg));
+        err = ERR_CONFIG;
+    }
+    return err;
+}
+
+void station_check_keys(struct station *station, bool only_missing)
+{
+    pthread_rwlock_rdlock(&station->module_lock);
+    pthread_mutex_lock(&station->login_lock);
+    for (uint32_t i = 0; station->anchor != NULL && i < station->config.key_count; i++) {
+        const struct wire_key *wanted = &station->config.keys[i];
+        _Atomic uint32_t *state = &station->shm->key_state[wanted->index];
+        uint32_t before = atomic_load_explicit(state, memory_order_relaxed);
+        if (only_missing && before == ERR_OK)
+            continue;
+        struct p11_error error = {0};
+        enum err err = look_at_key(station, wanted, &error);
+        atomic_store_explicit(state, err, memory_order_relaxed);
+        if (err == before && only_missing)
+            continue;
+        if (err == ERR_OK) {
+            if (only_missing)
+                log_info("key-found", "token=%s key=%s", station->config.name, wanted->name);
+        } else {
+            log_error("key-not-usable", "token=%s key=%s code=%s reason=\"%s\"",
+                      station->config.name, wanted->name, err_code(err), error.text);
+            station_error(station, "key %s: %s", wanted->name, error.text);
+        }
+    }
+    pthread_mutex_unlock(&station->login_lock);
+    pthread_rwlock_unlock(&station->module_lock);
+}
+
+/* --- sessions --- */
+
+enum err station_session(struct worker *worker, struct p11_error *error)
+{
+    struct station *station = worker->station;
+    uint32_t generation = atomic_load_explicit(&station->generation, memory_order_relaxed);
+    if (worker->session != NULL && worker->generation != generation) {
+        p11_session_forget(worker->session); /* it went with its module */
+        worker->session = NULL;
+    }
+    if (worker->session != NULL)
+        return ERR_OK;
+    for (uint32_t i = 0; i < station->config.key_count; i++)
+        worker->keys[station->config.keys[i].index]->known = false;
+    enum err err =
+        p11_session_open(station->module, station->config.uri, false, &worker->session, error);
+    if (err != ERR_OK)
+        return err;
+    worker->generation = generation;
+    bool logged_in = false;
+    if (p11_session_state(worker->session, &logged_in, error) == ERR_OK && !logged_in)
+        err = station_login(station, error);
+    if (err != ERR_OK) {
+        p11_session_close(worker->session);
+        worker->session = NULL;
+    }
+    return err;
+}
+
+void station_reinitialize(struct station *station, uint32_t generation)
+{
+    struct p11_error error = {0};
+    pthread_rwlock_wrlock(&station->module_lock);
+    uint64_t now = clock_mono_ns();
+    if (atomic_load_explicit(&station->generation, memory_order_relaxed) != generation ||
+        now < station->reinit_at_ns) {
+        pthread_rwlock_unlock(&station->module_lock);
+        return;
+    }
+    uint64_t wait = atomic_load_explicit(&station->reinit_wait_ns, memory_order_relaxed);
+    wait = wait == 0 ? REINIT_MIN_NS : 2 * wait < REINIT_MAX_NS ? 2 * wait : REINIT_MAX_NS;
+    atomic_store_explicit(&station->reinit_wait_ns, wait, memory_order_relaxed);
+    station->reinit_at_ns = now + wait;
+    log_warn("module-reinitialize", "token=%s", station->config.name);
+    if (station->anchor != NULL)
+        p11_session_forget(station->anchor);
+    station->anchor = NULL;
+    enum err err = p11_module_reinitialize(station->module, &error);
+    atomic_fetch_add_explicit(&station->generation, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&station->shm->reinitialized, 1, memory_order_relaxed);
+    if (err == ERR_OK)
+        err = station_login(station, &error);
+    if (err != ERR_OK)
+        station_error(station, "reinitialize: %s", error.text);
+    pthread_rwlock_unlock(&station->module_lock);
+}
+
+/* --- start and end --- */
+
+static bool overrides_ok(struct station *station)
+{
+    struct bytes bad;
+    if (rv_overrides_parse(station->config.rv_classes, &station->overrides, &bad))
+        return true;
+    station_error(station, "rv_classes: \"%.*s\" is not CKR_NAME=class", (int)bad.len,
+                  (const char *)bad.ptr);
+    return false;
+}
+
+int station_open(struct station *station)
+{
+    struct p11_error error = {0};
+    pthread_rwlockattr_t writers_first; /* else workers in turn keep a reinitialization out */
+    pthread_rwlockattr_init(&writers_first);
+    pthread_rwlockattr_setkind_np(&writers_first, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    pthread_rwlock_init(&station->module_lock, &writers_first);
+    pthread_rwlockattr_destroy(&writers_first);
+    pthread_mutex_init(&station->login_lock, NULL);
+    if (!overrides_ok(station))
+        return SIGNER_EXIT_CONFIG;
+    enum err err = p11_module_open(station->config.module_path, &station->module, &error);
+    if (err == ERR_OK)
+        err = station_login(station, &error);
+    if (err != ERR_OK) {
+        station_error(station, "%s", error.text);
+        log_error("token-not-open", "token=%s code=%s reason=\"%s\"", station->config.name,
+                  err_code(err), error.text);
+        return err == ERR_CONFIG ? SIGNER_EXIT_CONFIG : SIGNER_EXIT_FAILED;
+    }
+    station_set_state(station, SHM_LOGGED_IN);
+    station_check_keys(station, false);
+    return SIGNER_EXIT_OK;
+}
+
+void station_close(struct station *station)
+{
+    p11_session_close(station->anchor);
+    p11_module_close(station->module);
+}

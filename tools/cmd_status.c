@@ -1,0 +1,227 @@
+/* certmill status: GET /status from the running daemon's socket. */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "tools/commands.h"
+#include "tools/output.h"
+
+enum { ANSWER_MAX = 4 * 1024 * 1024, TIMEOUT_S = 10 };
+
+/* --- asking --- */
+
+static int connect_to(const char *path, int *out_fd)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct timeval timeout = {.tv_sec = TIMEOUT_S};
+    size_t len = strlen(path);
+    if (len >= sizeof(address.sun_path))
+        return cli_fail("%s: longer than the %zu bytes a socket's path may have: shorten "
+                        "admin.socket",
+                        path, sizeof(address.sun_path) - 1);
+    memcpy(address.sun_path, path, len + 1);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0) {
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
+    }
+    if (fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0) {
+        *out_fd = fd;
+        return CLI_DONE;
+    }
+    int error = errno;
+    if (fd >= 0)
+        close(fd);
+    if (error == EACCES || error == EPERM)
+        return cli_fail("%s: %s: run this as the user that certmilld runs as", path,
+                        strerror(error));
+    return cli_fail("certmilld does not run: %s: %s: start it, or check admin.socket in the "
+                    "configuration",
+                    path, strerror(error));
+}
+
+/* The whole answer, NUL-terminated; the daemon closes behind it. */
+static char *exchange(int fd, const char *path)
+{
+    static const char request[] = "GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    char *answer = malloc(ANSWER_MAX + 1);
+    size_t len = 0;
+    ssize_t got = send(fd, request, sizeof(request) - 1, MSG_NOSIGNAL);
+    if (!answer)
+        abort();
+    while (got > 0 && len < ANSWER_MAX) {
+        got = recv(fd, answer + len, ANSWER_MAX - len, 0);
+        len += got > 0 ? (size_t)got : 0;
+    }
+    answer[len] = 0;
+    if (got == 0 && len > 0)
+        return answer;
+    cli_fail("certmilld does not answer on %s: %s: look into its log", path,
+             got < 0 ? strerror(errno) : "the answer is empty or too long");
+    free(answer);
+    return NULL;
+}
+
+/* raw: prints the daemon's JSON as it is and returns it all the same. */
+static json_t *ask(const char *path, bool raw)
+{
+    int fd = -1;
+    if (connect_to(path, &fd) != CLI_DONE)
+        return NULL;
+    char *answer = exchange(fd, path);
+    close(fd);
+    if (!answer)
+        return NULL;
+    const char *body = strstr(answer, "\r\n\r\n");
+    bool good = strncmp(answer, "HTTP/1.1 200 ", 13) == 0 && body;
+    json_t *status = good ? json_loads(body + 4, 0, NULL) : NULL;
+    if (status && raw)
+        fputs(body + 4, stdout);
+    if (!status)
+        cli_fail("certmilld's answer on %s is not understood (%.40s): is it of this version?", path,
+                 answer);
+    free(answer);
+    return status;
+}
+
+/* --- for people --- */
+
+static long long number(const json_t *object, const char *key)
+{
+    return (long long)json_integer_value(json_object_get(object, key));
+}
+
+static const char *text(const json_t *object, const char *key)
+{
+    char clean[512];
+    const char *value = json_string_value(json_object_get(object, key));
+    return value ? cell("%s", out_clean(bytes_of_str(value), clean, sizeof(clean))) : "-";
+}
+
+static const char *duration(double seconds)
+{
+    unsigned long long all = (unsigned long long)seconds;
+    if (all >= 86400)
+        return cell("%llu d %llu h", all / 86400, all / 3600 % 24);
+    if (all >= 3600)
+        return cell("%llu h %llu min", all / 3600, all / 60 % 60);
+    return all >= 60 ? cell("%llu min %llu s", all / 60, all % 60) : cell("%llu s", all);
+}
+
+static const char *size(long long bytes)
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    double value = (double)bytes;
+    unsigned unit = 0;
+    for (; value >= 1024 && unit < 4; unit++)
+        value /= 1024;
+    return cell(unit ? "%.1f %s" : "%.0f %s", value, units[unit]);
+}
+
+static void print_head(const json_t *status)
+{
+    printf("certmilld %s, up %s, %s%s\n\n", text(status, "version"),
+           duration(json_number_value(json_object_get(status, "uptime_s"))),
+           json_is_true(json_object_get(status, "healthy")) ? "healthy" : "NOT HEALTHY: ",
+           json_is_true(json_object_get(status, "healthy")) ? "" : text(status, "health"));
+    printf("connections %lld   requests %lld   issued %lld   repeated %lld\n",
+           number(status, "connections"), number(status, "requests"), number(status, "issued"),
+           number(status, "repeated"));
+}
+
+static void print_cores(const json_t *cores)
+{
+    struct table table;
+    size_t i;
+    json_t *core;
+    table_start(&table, ">CORE", ">CONNECTIONS", ">REQUESTS", ">VERIFIED", ">FOR OTHERS", NULL);
+    json_array_foreach(cores, i, core) table_row(
+        &table, cell("%lld", number(core, "core")), cell("%lld", number(core, "connections")),
+        cell("%lld", number(core, "requests")), cell("%lld", number(core, "verified")),
+        cell("%lld", number(core, "verified_for_others")));
+    putchar('\n');
+    table_print(&table, stdout);
+}
+
+static void print_signers(const json_t *signers)
+{
+    struct table table;
+    size_t i;
+    json_t *signer;
+    table_start(&table, "TOKEN", "STATE", ">PID", ">SESSIONS", ">IN FLIGHT", ">SIGNED", ">ERRORS",
+                ">RESTARTS", "LAST ERROR", NULL);
+    json_array_foreach(signers, i, signer)
+    {
+        bool open = json_is_true(json_object_get(signer, "breaker_open"));
+        table_row(&table, text(signer, "token"),
+                  cell("%s%s", text(signer, "state"), open ? " (breaker open)" : ""),
+                  cell("%lld", number(signer, "pid")), cell("%lld", number(signer, "sessions")),
+                  cell("%lld", number(signer, "in_flight")), cell("%lld", number(signer, "signed")),
+                  cell("%lld", number(signer, "errors")), cell("%lld", number(signer, "restarts")),
+                  text(signer, "last_error"));
+    }
+    putchar('\n');
+    table_print(&table, stdout);
+}
+
+static void print_store(const json_t *store)
+{
+    printf("\nstore: %lld certificates, %lld devices, %lld journal records\n",
+           number(store, "certificates"), number(store, "devices"), number(store, "journal"));
+    printf("       %s of %s used, %lld commits, the last took %.1f ms%s\n",
+           size(number(store, "used_bytes")), size(number(store, "map_bytes")),
+           number(store, "commits"), json_number_value(json_object_get(store, "last_commit_ms")),
+           json_is_true(json_object_get(store, "failing")) ? "; THE LAST COMMIT FAILED" : "");
+}
+
+static void print_refusals(json_t *refusals)
+{
+    struct table table;
+    const char *code;
+    json_t *count;
+    if (json_object_size(refusals) == 0)
+        return;
+    table_start(&table, "REFUSED", ">COUNT", NULL);
+    json_object_foreach(refusals, code, count)
+        table_row(&table, code, cell("%lld", (long long)json_integer_value(count)));
+    putchar('\n');
+    table_print(&table, stdout);
+}
+
+static int run_status(struct cli *cli)
+{
+    const struct config *config = cli_config(cli);
+    if (!config)
+        return CLI_FAILED;
+    char *path = config_path(config, config->admin.socket);
+    json_t *status = ask(path, cli->json);
+    free(path);
+    if (!status)
+        return CLI_FAILED;
+    if (!cli->json) {
+        print_head(status);
+        print_cores(json_object_get(status, "cores"));
+        print_signers(json_object_get(status, "signers"));
+        print_store(json_object_get(status, "store"));
+        print_refusals(json_object_get(status, "refusals"));
+    }
+    json_decref(status);
+    return CLI_DONE;
+}
+
+static const struct cli_command COMMAND_STATUS = {
+    .name = "",
+    .summary = "show what the running appliance does",
+    .text = "Asks certmilld over its admin socket: health, requests and certificates since it "
+            "started, its cores, its signers and their tokens, the store, and what was refused and "
+            "why. With --json it is the daemon's own answer. Monitoring reads /metrics and /health "
+            "on the admin port instead.",
+    .examples = " certmill -c certmill.yaml status\n"
+                " watch -n 1 certmill -c certmill.yaml status",
+    .run = run_status,
+};
+
+const struct cli_command *const STATUS_COMMANDS[] = {&COMMAND_STATUS, NULL};

@@ -54,8 +54,8 @@ static enum err get_extension_request(struct bytes *values, struct cert_request 
 }
 
 /* Attributes of the request (RFC 2986 4.1), contents of the [0]. Their SET OF order is not checked:
- * several embedded clients write challengePassword and extensionRequest in the order they think of
- * them, and what is signed is the octets as received. */
+ * what is signed is the octets as received, and strongSwan writes extensionRequest before the
+ * shorter challengePassword. */
 static enum err attributes_decode(struct bytes attributes, struct cert_request *request)
 {
     bool has_extension_request = false, has_change_subject_name = false;

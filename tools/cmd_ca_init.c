@@ -147,6 +147,8 @@ static int make_certs(struct cli *cli, const struct plan *plan, const struct acc
     int status = plan->has_root ? ca_cert_make(cli, &root, &made->root) : CLI_DONE;
     if (status == CLI_DONE)
         status = ca_cert_make(cli, &issuing, &made->cert);
+    if (status == CLI_DONE && plan->has_root) /* the root signed it, not the key that it is for */
+        status = ca_prove_key(cli, access, &made->key, &made->cert.view);
     if (status != CLI_DONE)
         return status;
     struct bytes chain[2] = {made->cert.view.der, made->root.view.der};

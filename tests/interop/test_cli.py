@@ -51,6 +51,9 @@ class Bench:
         self.a = Appliance(start=False, token="none", **kw)
         self.dir = self.a.dir
         self.outputs = []
+        # SoftHSM's Ed25519 leaks in OpenSSL, which certmill itself does not use
+        (self.dir / "lsan").write_text("leak:libcrypto.so\nleak:libsofthsm2.so\n")
+        self.a.env["LSAN_OPTIONS"] = f"suppressions={self.dir}/lsan:print_suppressions=0"
         (self.dir / "pin").write_text(SECRET_PIN)
         run(["softhsm2-util", "--init-token", "--free", "--label", "certmill", "--pin", SECRET_PIN, "--so-pin",
              SECRET_PIN], env=self.a.env)
@@ -90,8 +93,8 @@ class Bench:
         return keys
 
     def close(self):
-        assert not any(SECRET_PIN.encode() in out for out in self.outputs), "the PIN was printed"
         shutil.rmtree(self.dir)
+        assert not any(SECRET_PIN.encode() in out for out in self.outputs), "the PIN was printed"
 
 
 def one_line(stderr):
@@ -625,6 +628,22 @@ def test_import_refuses_a_certificate_of_another_key(signed):
                    "other.key", "-out", "other.req", "-subj", "/O=Example/CN=Issuing CA")
     sign(signed, "other.req", "other.pem")
     refuse(signed, "other.pem", "outside.pem", because="another key")
+
+
+def test_a_public_key_of_another_private_key_is_noticed(bench):
+    """What the token signs does not verify: neither a request nor a certificate may come of it."""
+    bench("key", "generate", "--ca", "issuing", "--type", "p256")
+    key_id = bench.json("key", "list")["keys"][0]["id"]
+    outside_root(bench)
+    bench.openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout",
+                  "other.key", "-out", "other.req", "-subj", "/CN=Issuing CA")
+    sign(bench, "other.req", "other.pem")
+    bench.openssl("pkey", "-in", "other.key", "-pubout", "-outform", "DER", "-out", "other.der")
+    bench.pkcs11("--delete-object", "--type", "pubkey", "--id", key_id)
+    bench.pkcs11("--write-object", bench.dir / "other.der", "--type", "pubkey", "--id", key_id, "--label", "issuing")
+    assert "does not verify" in bench("ca", "csr", "--ca", "issuing", "--subject", "CN=X", code=1)
+    assert "belongs to another private key" in bench(*CA_INIT, code=1)
+    refuse(bench, "other.pem", "outside.pem", because="belongs to another private key")
 
 
 def test_import_refuses_an_end_entity(signed):

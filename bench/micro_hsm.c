@@ -7,6 +7,7 @@
  * here.
  */
 #include <errno.h>
+#include <ftw.h>
 #include <getopt.h>
 #include <poll.h>
 #include <pthread.h>
@@ -422,11 +423,17 @@ static struct sample queue_round(const struct options *options, enum sign_mechan
 
 /* --- a SoftHSM of its own --- */
 
+static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *at)
+{
+    (void)st;
+    (void)flag;
+    (void)at;
+    return remove(path);
+}
+
 static void remove_softhsm(void)
 {
-    char command[128];
-    snprintf(command, sizeof(command), "rm -rf %s", softhsm_folder);
-    if (softhsm_folder[0] != 0 && system(command) != 0)
+    if (nftw(softhsm_folder, remove_one, 16, FTW_DEPTH | FTW_PHYS) != 0)
         fprintf(stderr, "micro_hsm: %s is left behind\n", softhsm_folder);
 }
 

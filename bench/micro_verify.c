@@ -1,15 +1,17 @@
-/* micro_verify: what one ECDSA verification costs, when every key is different as in a device
- * fleet.
+/* micro_verify: what one ECDSA verification costs when every key is different, as in a fleet.
  *
- * Routes, all over the same keys, digests and signatures and in turn within each repetition:
- *   wolfcrypt untrusted   wc_ecc_import_x963_ex2 with its full check of the point,
- * wc_ecc_verify_hash wolfcrypt naive       wc_ecc_import_x963 (which does not check the point),
- * wc_ecc_verify_hash openssl evp           d2i_PUBKEY, EVP_PKEY_verify openssl ec_key
- * o2i_ECPublicKey, ECDSA_verify verify_one            engine/crypto, key from its
- * SubjectPublicKeyInfo verify_batch          the same, jobs in batches verify_one key
- * engine/crypto, one imported key that signed everything (a CA's) openssl evp key EVP_PKEY_verify
- * with one imported key The ratio is each route's time over "wolfcrypt untrusted", the plain
- * library call that checks what we check.
+ * Routes, over the same keys, digests and signatures, in turn within each repetition:
+ *
+ * - wolfcrypt untrusted: wc_ecc_import_x963_ex2 with its check of the point, wc_ecc_verify_hash
+ * - wolfcrypt naive: wc_ecc_import_x963, which does not check the point, wc_ecc_verify_hash
+ * - openssl evp: d2i_PUBKEY, EVP_PKEY_verify
+ * - openssl ec_key: o2i_ECPublicKey, ECDSA_verify
+ * - verify_one: engine/crypto, the key from its SubjectPublicKeyInfo
+ * - verify_batch: the same, jobs in batches
+ * - ... key: one imported key that signed everything (a CA's)
+ *
+ * Times are CPU times of the thread. The ratio is each route's time over "wolfcrypt untrusted", the
+ * plain library call that checks what we check.
  */
 #include <dlfcn.h>
 #include <getopt.h>

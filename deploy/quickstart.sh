@@ -86,12 +86,13 @@ tail_of()
 # run WHAT COMMAND...: its output goes to the log; if it fails, the end of that is shown.
 run()
 {
-    local what=$1
+    local what=$1 before
     shift
     printf '+ %s\n' "$*" >>"$log"
+    before=$(wc -l <"$log")
     if ! "$@" >>"$log" 2>&1 </dev/null; then
-        tail_of "$log"
-        die "$what failed" "The lines above are the end of $log."
+        tail -n "+$((before + 1))" "$log" | tail -n 25 | sed 's/^/    /' >&2
+        die "$what failed" "The lines above say why; all of them are in $log."
     fi
 }
 
@@ -220,6 +221,8 @@ start()
 start_or_keep()
 {
     local pid
+    # Before a running one is stopped for a file that the next will not take.
+    run "checking certmill.yaml" "$BIN/certmilld" --config "$dir/certmill.yaml" --check
     if pid=$(running_pid); then
         if [[ $restart == no && ! $BIN/certmilld -nt $dir/run/certmilld.pid &&
             ! $dir/certmill.yaml -nt $dir/run/certmilld.pid ]] && is_healthy; then
@@ -231,7 +234,6 @@ start_or_keep()
     else
         say "starting certmilld"
     fi
-    run "checking certmill.yaml" "$BIN/certmilld" --config "$dir/certmill.yaml" --check
     start
     printf '   EST on https://localhost:%s, metrics and health on http://127.0.0.1:%s\n' \
         "$port" "$admin_port"
@@ -657,8 +659,9 @@ main()
     done
     [[ -n $dir ]] || usage_error "--dir wants a folder"
     if [[ $action == stop ]]; then
-        dir=$(cd -- "$dir" 2>/dev/null && pwd) || die "there is no folder $dir" \
-            "Name the one that quickstart.sh was run with: --dir DIR"
+        [[ -d $dir ]] || die "there is no folder $dir" \
+            "Name the one that $PROGRAM was run with: --dir DIR"
+        dir=$(cd -- "$dir" && pwd)
         if stop; then
             printf 'certmilld of %s has stopped\n' "$dir"
         else

@@ -44,6 +44,7 @@ struct db_env {
     struct MDB_env *env;
     unsigned dbi[DB_COUNT];
     bool read_only;
+    uint64_t filled; /* the file is written to here, ahead of LMDB; under the write lock */
     _Atomic int last_rc;
     char dir[512]; /* for statvfs: is a failed write a full disk? */
 };
@@ -54,6 +55,8 @@ enum err db_env_open(struct db_env *env, const char *dir, uint64_t map_size, boo
 void db_env_close(struct db_env *env);
 /* Frees the slots of readers whose process died: they would pin old pages. */
 void db_env_reap_readers(struct db_env *env);
+/* Keeps the file written ahead of what LMDB uses; between transactions. */
+void db_env_fill(struct db_env *env);
 const char *db_last_error(const struct db_env *env);
 void db_env_space(const struct db_env *env, uint64_t *out_map_size, uint64_t *out_map_used);
 

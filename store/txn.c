@@ -76,6 +76,7 @@ enum err store_txn_commit(struct store_txn *txn, struct commit_token *out)
         atomic_store_explicit(&store->last_commit_ns, took_ns, memory_order_relaxed);
         atomic_fetch_add_explicit(&store->commits, 1, memory_order_relaxed);
         *out = store_seal(store, id);
+        db_env_fill(&store->db);
     }
     pthread_mutex_unlock(&store->write_lock);
     return err;

@@ -47,10 +47,19 @@ prefix=$(./deploy/deps/wolfssl.sh --print-prefix)
 
 build() { # build PRESET
     step "build $1"
-    cmake --preset "$1" -DCERTMILL_WOLFSSL_PREFIX="$prefix" >"/tmp/certmill-cmake-$$.log" 2>&1 ||
+    local options=()
+    # quickstart.sh may have switched the tests off in this build
+    [ "$1" = fuzz ] || options=(-DCERTMILL_TESTS=ON)
+    cmake --preset "$1" -DCERTMILL_WOLFSSL_PREFIX="$prefix" "${options[@]}" >"/tmp/certmill-cmake-$$.log" 2>&1 ||
         { cat "/tmp/certmill-cmake-$$.log"; exit 1; }
     rm -f "/tmp/certmill-cmake-$$.log"
-    cmake --build --preset "$1" -- -k 0
+    local targets=() source
+    if [ "$1" = fuzz ]; then
+        for source in tests/fuzz/fuzz_*.c; do
+            targets+=(--target "$(basename "$source" .c)")
+        done
+    fi
+    cmake --build --preset "$1" "${targets[@]}" -- -k 0
 }
 
 # Collects the builds' test lists into one run, so that there is one summary at the end.

@@ -72,9 +72,9 @@ enum err keywrap_open(const uint8_t key[KEYWRAP_KEY_LEN], struct bytes context, 
     if (err)
         return err;
     const uint8_t *body = sealed.ptr + KEYWRAP_NONCE_LEN;
-    int rc = wc_AesGcmDecrypt(&aes, out, body, (word32)len, sealed.ptr, KEYWRAP_NONCE_LEN,
-                              body + len, KEYWRAP_TAG_LEN, pointer_of(context),
-                              (word32)context.len);
+    int rc =
+        wc_AesGcmDecrypt(&aes, out, body, (word32)len, sealed.ptr, KEYWRAP_NONCE_LEN, body + len,
+                         KEYWRAP_TAG_LEN, pointer_of(context), (word32)context.len);
     aes_end(&aes);
     if (rc != 0) {
         secret_wipe(out, len);

@@ -15,14 +15,27 @@
 
 #include "base/bytes.h"
 
-#define LANES        __attribute__((target("avx512f,avx512dq,avx512vl,avx512ifma")))
-#define LANES_INLINE static inline __attribute__((always_inline)) LANES
+#define LANES __attribute__((target("avx512f,avx512dq,avx512vl,avx512ifma")))
+
+/* Sanitizers look at every access: with everything in line, a compiler takes minutes over that. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define LANES_SANITIZED
+#endif
+#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define LANES_SANITIZED
+#endif
 
 /* gcc -O2 keeps short loops, and with them their numbers in memory. */
-#if defined(__clang__)
-#define UNROLL _Pragma("unroll")
+#if defined(LANES_SANITIZED)
+#define LANES_INLINE static __attribute__((noinline, unused)) LANES
+#define UNROLL
+#elif defined(__clang__)
+#define LANES_INLINE static inline __attribute__((always_inline)) LANES
+#define UNROLL       _Pragma("unroll")
 #else
-#define UNROLL _Pragma("GCC unroll 32")
+#define LANES_INLINE static inline __attribute__((always_inline)) LANES
+#define UNROLL       _Pragma("GCC unroll 32")
 #endif
 
 enum { FE_LIMBS = 5 };

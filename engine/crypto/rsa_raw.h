@@ -12,6 +12,7 @@
 
 enum err rsa_raw_sign(const struct softkey *key, struct bytes data, uint8_t *out, size_t cap,
                       size_t *out_len) MUST_USE;
-enum err rsa_raw_verify(const struct spki *spki, struct bytes data, struct bytes signature) MUST_USE;
+enum err rsa_raw_verify(const struct spki *spki, struct bytes data,
+                        struct bytes signature) MUST_USE;
 
 #endif

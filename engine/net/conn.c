@@ -94,7 +94,7 @@ static void settle(struct conn *conn)
         conn_wait_for(conn, WAIT_NOTHING);
     else if (conn->current != NULL)
         conn_wait_for(conn, WAIT_BODY);
-    else if (conn->head != NULL)
+    else if (conn->head != NULL || (conn->tls != NULL && tls_is_mid_record(conn->tls)))
         conn_wait_for(conn, WAIT_HEAD);
     else if (conn->in_flight == 0 && conn->out.total == 0)
         conn_wait_for(conn, WAIT_IDLE);

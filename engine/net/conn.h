@@ -120,7 +120,6 @@ struct net {
     struct conn_fifo lists[LIST_COUNT];
     struct accept_slot accepts[LISTENERS_MAX];
     uint32_t connections; /* not dead */
-    uint64_t heap_calls;
     bool draining;
     uint8_t plain[TLS_PLAIN_CAP];
     uint8_t cipher[TLS_CIPHER_CAP];

@@ -62,8 +62,8 @@ struct http_response {
 
 /* "OK", "Bad Request"... */
 const char *http_reason(uint16_t status);
-/* Status line and fields, always with Content-Length; under HTTP_RESPONSE_HEADER_MAX. `http10`:
- * HTTP/1.0 status line. `head_only` is for HEAD requests. */
+/* Status line and fields, with Date, and with Content-Length but for 204; at most
+ * HTTP_RESPONSE_HEADER_MAX octets, else false. `http10`: HTTP/1.0 status line. */
 bool http_write_head(struct writer *out, const struct http_response *response, bool http10,
                      bool keep_alive) MUST_USE;
 

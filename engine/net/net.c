@@ -71,7 +71,6 @@ void net_respond(struct net *net, struct net_request *request, const struct http
     assert(request->state == REQUEST_GIVEN);
     metric_add(net->metrics, METRIC_RESPONSES, 1);
     metric_add(net->metrics, METRIC_EXCHANGES_OPEN, (uint64_t)-1);
-    hist_add(&net->metrics->request_ns, clock_mono_ns() - request->received_ns);
     request->state = REQUEST_ANSWERED;
     if (request->conn == NULL) {
         request_release(net, request);
@@ -81,21 +80,24 @@ void net_respond(struct net *net, struct net_request *request, const struct http
     conn_enlist(request->conn, LIST_DIRTY);
 }
 
-void net_flush(struct net *net)
+/* Each once: who fails again joins the list of the next turn. */
+static void retry(struct net *net)
 {
-    uint64_t heap_calls = tls_heap_calls();
-    metric_add(net->metrics, METRIC_HEAP_ALLOCS, heap_calls - net->heap_calls);
-    net->heap_calls = heap_calls;
-
-    /* Each once: who fails again is at the end of the list, after `until`. */
-    struct conn *until = net->lists[LIST_RETRY].last;
-    for (struct conn *conn = NULL; until != NULL && conn != until;) {
-        conn = net_take(net, LIST_RETRY);
-        if (conn == NULL)
-            break;
+    struct conn *conn = net->lists[LIST_RETRY].first;
+    net->lists[LIST_RETRY] = (struct conn_fifo){0};
+    while (conn != NULL) {
+        struct conn *next = conn->next[LIST_RETRY];
+        conn->in_lists &= (uint8_t) ~(1u << LIST_RETRY);
         conn_rearm(conn);
         conn_flush(conn);
+        conn_try_free(conn);
+        conn = next;
     }
+}
+
+void net_flush(struct net *net)
+{
+    retry(net);
     for (;;) {
         struct conn *conn = net_take(net, LIST_DIRTY);
         if (conn != NULL) {
@@ -284,7 +286,6 @@ enum err net_create(const struct net_config *config, struct ring *ring, struct t
     net->timers = timers;
     net->metrics = metrics;
     net->chunks = chunks;
-    net->heap_calls = tls_heap_calls();
     net->answers = calloc(config->exchange_count, sizeof(*net->answers));
     enum err err = net->answers == NULL ? ERR_NO_SPACE : ERR_OK;
     if (err == ERR_OK)

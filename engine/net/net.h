@@ -10,6 +10,8 @@
  *          that dies leaves its requests with the pipeline as orphans; net_respond frees them.
  * Threads: one core. Connections may be handed to another core right after accept, never later.
  * Units:   times in ns, monotonic.
+ * Metrics: connections, TLS, time-outs, requests, responses, open exchanges, shed memory, and the
+ *          refusals made here. What a request takes (request_ns) is the pipeline's.
  * Limits:  CONNECTIONS_PER_CORE_MAX, HTTP_*, *_TIMEOUT_MS, EXCHANGES_PER_CORE_MAX (limits.h).
  */
 #ifndef CERTMILL_NET_NET_H
@@ -63,7 +65,8 @@ struct net_handlers {
     /* A complete request; `request` is the first member of a slot of exchange_size octets, the rest
      * of which is zeroed. */
     void (*on_request)(void *ctx, struct net_request *request);
-    /* The request's slot is about to be reused; its arena is reset after this. */
+    /* The slot of a request that on_request gave is about to be reused; its arena is reset after
+     * this. */
     void (*on_release)(void *ctx, struct net_request *request);
     /* The largest body this path takes (before it is read); 0: none wanted. */
     uint32_t (*body_limit)(void *ctx, struct bytes method, struct bytes path);
@@ -107,7 +110,8 @@ void net_set_tls(struct net *net, struct tls_ctx *ctx);
 void net_respond(struct net *net, struct net_request *request,
                  const struct http_response *response);
 
-/* Once per turn, after the stages: encrypts and queues what can go out, resumes paused readers. */
+/* Once per turn, after the stages: encrypts and queues what can go out, resumes paused readers,
+ * which may call on_request. */
 void net_flush(struct net *net);
 
 /* Graceful end: no new requests on idle connections (they are closed), busy ones are answered with

@@ -15,10 +15,14 @@
 #include "net/tls_ticket.h"
 
 enum {
+    RECORD_HEADER_LEN = 5,
     RECORD_PLAIN_MAX = 16384,
     RECORD_OVERHEAD_MAX = 64, /* header 5, nonce 8, tag 16, content type 1, and to spare */
     TICKET_LIFETIME_S = 3600,
     EXPORTER_LEN = 32,
+    /* In a row; then a full handshake is due. wolfSSL counts the tickets of such a chain in one
+     * octet and breaks the handshake off when that is full. */
+    RESUMPTIONS_MAX = 200,
 };
 
 struct tls_ctx {
@@ -33,10 +37,10 @@ struct tls_session {
     struct bytes *in;
     struct writer *out;
 
-    bool established, failed, closed;
-    bool write_blocked; /* wolfSSL holds output that found no room */
-    bool hello_seen;    /* our ServerHello went by */
+    bool established, failed, closed, mid_record;
+    bool hello_seen; /* our ServerHello went by */
     bool extended_master;
+    uint8_t resumptions; /* in a row up to this one, as its ticket says */
     int error;
     uint8_t *chain_mem;
     struct bytes chain[CERT_CHAIN_MAX];
@@ -78,8 +82,11 @@ static int on_read(WOLFSSL *wolf, char *buf, int len, void *ctx)
 {
     (void)wolf;
     struct tls_session *session = ctx;
-    if (session->in == NULL || session->in->len == 0)
+    if (session->in == NULL || session->in->len == 0) {
+        /* between records it asks for a whole header */
+        session->mid_record = len != RECORD_HEADER_LEN;
         return WOLFSSL_CBIO_ERR_WANT_READ;
+    }
     size_t n = session->in->len < (size_t)len ? session->in->len : (size_t)len;
     if (!bytes_copy(session->in, buf, n))
         return WOLFSSL_CBIO_ERR_GENERAL;
@@ -114,10 +121,8 @@ static int on_write(WOLFSSL *wolf, char *buf, int len, void *ctx)
     (void)wolf;
     struct tls_session *session = ctx;
     struct writer *out = session->out;
-    if (out == NULL || out->failed || out->cap - out->len < (size_t)len) {
-        session->write_blocked = true;
-        return WOLFSSL_CBIO_ERR_WANT_WRITE;
-    }
+    if (out == NULL || out->failed || out->cap - out->len < (size_t)len)
+        return WOLFSSL_CBIO_ERR_WANT_WRITE; /* wolfSSL keeps it */
     if (!session->hello_seen && len > 6 && buf[0] == 22 && buf[5] == 2) {
         session->hello_seen = true;
         session->extended_master = hello_has_extended_master(bytes_of(buf, (size_t)len));
@@ -193,24 +198,25 @@ static int on_ticket(WOLFSSL *wolf, unsigned char name[WOLFSSL_TICKET_NAME_SZ],
     (void)ctx;
     static_assert((int)WOLFSSL_TICKET_NAME_SZ == (int)TICKET_NAME_LEN, "name");
     static_assert((int)WOLFSSL_TICKET_IV_SZ >= (int)TICKET_IV_LEN, "iv");
-    static_assert((int)WOLFSSL_TICKET_MAC_SZ >= (int)TICKET_TAG_LEN, "tag");
+    static_assert((int)WOLFSSL_TICKET_MAC_SZ > (int)TICKET_TAG_LEN, "tag");
     if (len < 0)
         return WOLFSSL_TICKET_RET_FATAL;
-    if (!enc) {
-        *out_len = len;
-        switch (ticket_open(name, iv, mac, ticket, (size_t)len)) {
-        case TICKET_OK:
-            return WOLFSSL_TICKET_RET_OK;
-        case TICKET_OLD_KEY:
-            /* to be renewed; TLS 1.3 always does, and does not know this result */
-            return wolfSSL_GetVersion(wolf) == WOLFSSL_TLSV1_3 ? WOLFSSL_TICKET_RET_OK
-                                                               : WOLFSSL_TICKET_RET_CREATE;
-        default:
-            return WOLFSSL_TICKET_RET_REJECT;
-        }
-    }
     *out_len = len;
-    const struct tls_session *session = wolfSSL_GetIOReadCtx(wolf);
+    struct tls_session *session = wolfSSL_GetIOReadCtx(wolf);
+    uint8_t *resumptions = &mac[TICKET_TAG_LEN]; /* half of the field is ours to use */
+    if (!enc) {
+        if (*resumptions >= RESUMPTIONS_MAX)
+            return WOLFSSL_TICKET_RET_REJECT;
+        enum ticket_result result = ticket_open(name, iv, mac, *resumptions, ticket, (size_t)len);
+        if (result == TICKET_FAILED)
+            return WOLFSSL_TICKET_RET_REJECT;
+        session->resumptions = *resumptions;
+        /* A ticket under the old key is to be renewed; TLS 1.3 always does, and does not know that
+         * result. */
+        return result == TICKET_OLD_KEY && wolfSSL_GetVersion(wolf) != WOLFSSL_TLSV1_3
+                   ? WOLFSSL_TICKET_RET_CREATE
+                   : WOLFSSL_TICKET_RET_OK;
+    }
     if (session->chain_count != 0) {
         random_bytes(name, WOLFSSL_TICKET_NAME_SZ);
         random_bytes(iv, WOLFSSL_TICKET_IV_SZ);
@@ -220,8 +226,9 @@ static int on_ticket(WOLFSSL *wolf, unsigned char name[WOLFSSL_TICKET_NAME_SZ],
     }
     memset(iv, 0, WOLFSSL_TICKET_IV_SZ);
     memset(mac, 0, WOLFSSL_TICKET_MAC_SZ);
-    return ticket_seal(name, iv, mac, ticket, (size_t)len) ? WOLFSSL_TICKET_RET_OK
-                                                           : WOLFSSL_TICKET_RET_FATAL;
+    *resumptions = (uint8_t)(session->resumptions + 1);
+    return ticket_seal(name, iv, mac, *resumptions, ticket, (size_t)len) ? WOLFSSL_TICKET_RET_OK
+                                                                         : WOLFSSL_TICKET_RET_FATAL;
 }
 
 /* --- contexts --- */
@@ -403,8 +410,6 @@ static enum tls_status on_blocked(struct tls_session *session, int result, bool 
 {
     switch (wolfSSL_get_error(session->wolf, result)) {
     case WOLFSSL_ERROR_WANT_READ:
-        if (session->write_blocked)
-            return TLS_STALLED;
         return produced ? TLS_DATA : TLS_MORE;
     case WOLFSSL_ERROR_WANT_WRITE:
         return TLS_STALLED;
@@ -448,7 +453,6 @@ enum tls_status tls_feed(struct tls_session *session, struct bytes *in, struct w
 {
     session->in = in;
     session->out = cipher_out;
-    session->write_blocked = false;
     enum tls_status status = advance(session, plain);
     session->in = NULL;
     session->out = NULL;
@@ -458,6 +462,11 @@ enum tls_status tls_feed(struct tls_session *session, struct bytes *in, struct w
 bool tls_is_established(const struct tls_session *session)
 {
     return session->established;
+}
+
+bool tls_is_mid_record(const struct tls_session *session)
+{
+    return session->mid_record;
 }
 
 const struct tls_peer *tls_session_peer(const struct tls_session *session)

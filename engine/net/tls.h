@@ -63,10 +63,14 @@ enum tls_status {
 };
 
 /* Consumes ciphertext from *in (advancing it), runs the handshake, appends plaintext to `plain` and
- * whatever must be sent to `cipher_out`. Call with empty *in to drain what is buffered. */
+ * whatever must be sent to `cipher_out`. Call with empty *in to drain what is buffered. Both
+ * outputs may have got something whatever is returned: TLS_CLOSED with the last plaintext,
+ * TLS_FAILED with an alert. */
 enum tls_status tls_feed(struct tls_session *session, struct bytes *in, struct writer *plain,
                          struct writer *cipher_out);
 bool tls_is_established(const struct tls_session *session);
+/* Has a record begun to arrive that is not complete? */
+bool tls_is_mid_record(const struct tls_session *session);
 /* Valid once established; the peer lives with the session. */
 const struct tls_peer *tls_session_peer(const struct tls_session *session);
 /* Encrypts all of `plain`; false when the output has no room (then nothing was taken: check with

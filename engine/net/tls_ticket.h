@@ -17,11 +17,12 @@ enum { TICKET_NAME_LEN = 16, TICKET_IV_LEN = 12, TICKET_TAG_LEN = 16 };
 enum ticket_result { TICKET_FAILED, TICKET_OK, TICKET_OLD_KEY };
 
 void tickets_rotate(void);
-/* In place. */
+/* In place. `depth` is not hidden but protected. */
 bool ticket_seal(uint8_t out_name[TICKET_NAME_LEN], uint8_t out_iv[TICKET_IV_LEN],
-                 uint8_t out_tag[TICKET_TAG_LEN], uint8_t *data, size_t len) MUST_USE;
+                 uint8_t out_tag[TICKET_TAG_LEN], uint8_t depth, uint8_t *data,
+                 size_t len) MUST_USE;
 enum ticket_result ticket_open(const uint8_t name[TICKET_NAME_LEN], const uint8_t iv[TICKET_IV_LEN],
-                               const uint8_t tag[TICKET_TAG_LEN], uint8_t *data,
+                               const uint8_t tag[TICKET_TAG_LEN], uint8_t depth, uint8_t *data,
                                size_t len) MUST_USE;
 
 #endif

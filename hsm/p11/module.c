@@ -88,6 +88,7 @@ enum err p11_module_open(const char *path, struct p11_module **out, struct p11_e
     struct p11_module *module = calloc(1, sizeof(*module));
     if (module == NULL)
         return p11_fail(error, ERR_NO_SPACE, "no memory");
+    pthread_mutex_init(&module->scan_lock, NULL);
     module->library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (module->library == NULL) {
         free(module);
@@ -194,8 +195,8 @@ enum err p11_token_at(struct p11_module *module, CK_SLOT_ID slot, struct p11_tok
     return ERR_OK;
 }
 
-enum err p11_token_list(struct p11_module *module, struct p11_token_info out[], uint32_t cap,
-                        uint32_t *out_count, struct p11_error *error)
+static enum err list_tokens(struct p11_module *module, struct p11_token_info out[], uint32_t cap,
+                            uint32_t *out_count, struct p11_error *error)
 {
     CK_SLOT_ID slots[P11_TOKENS_LISTED_MAX];
     CK_ULONG count = P11_TOKENS_LISTED_MAX;
@@ -217,4 +218,13 @@ enum err p11_token_list(struct p11_module *module, struct p11_token_info out[], 
     }
     *out_count = found;
     return ERR_OK;
+}
+
+enum err p11_token_list(struct p11_module *module, struct p11_token_info out[], uint32_t cap,
+                        uint32_t *out_count, struct p11_error *error)
+{
+    pthread_mutex_lock(&module->scan_lock);
+    enum err err = list_tokens(module, out, cap, out_count, error);
+    pthread_mutex_unlock(&module->scan_lock);
+    return err;
 }

@@ -13,6 +13,8 @@
 #undef public_data
 #undef public_data_len
 
+#include <pthread.h>
+
 #include "hsm/p11/token.h"
 
 /* PKCS#11 3.0 and 3.2, which p11-kit's header does not have. */
@@ -34,23 +36,28 @@ struct p11_interface {
 typedef CK_RV (*p11_get_interface_fn)(unsigned char *name, CK_VERSION *version,
                                       struct p11_interface **out, CK_FLAGS flags);
 typedef CK_RV (*p11_unused_fn)(void);
+typedef CK_RV (*p11_message_sign_init_fn)(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism,
+                                          CK_OBJECT_HANDLE key);
+typedef CK_RV (*p11_sign_message_fn)(CK_SESSION_HANDLE session, void *parameter,
+                                     CK_ULONG parameter_len, unsigned char *data, CK_ULONG data_len,
+                                     unsigned char *signature, CK_ULONG *signature_len);
+typedef CK_RV (*p11_message_sign_final_fn)(CK_SESSION_HANDLE session);
 
 /* CK_FUNCTION_LIST_3_0: the functions of 2.40, then these. */
 struct p11_functions_v3 {
     CK_FUNCTION_LIST v2;
     p11_unused_fn get_interface_list, get_interface, login_user, session_cancel;
     p11_unused_fn message_encrypt[5], message_decrypt[5];
-    CK_RV (*message_sign_init)
-    (CK_SESSION_HANDLE session, CK_MECHANISM *mechanism, CK_OBJECT_HANDLE key);
-    CK_RV (*sign_message)
-    (CK_SESSION_HANDLE session, void *parameter, CK_ULONG parameter_len, unsigned char *data,
-     CK_ULONG data_len, unsigned char *signature, CK_ULONG *signature_len);
+    p11_message_sign_init_fn message_sign_init;
+    p11_sign_message_fn sign_message;
     p11_unused_fn sign_message_begin, sign_message_next;
-    CK_RV (*message_sign_final)(CK_SESSION_HANDLE session);
+    p11_message_sign_final_fn message_sign_final;
     p11_unused_fn message_verify[5];
 };
 
 struct p11_module {
+    pthread_mutex_t
+        scan_lock; /* slots are looked at by one thread: SoftHSM's use of gmtime is not safe */
     void *library;
     CK_FUNCTION_LIST *functions;
     const struct p11_functions_v3 *v3; /* NULL: 2.40 alone */

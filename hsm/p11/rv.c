@@ -72,7 +72,7 @@
     X(UNWRAPPING_KEY_TYPE_INCONSISTENT, 0xf2, FATAL)                                               \
     X(USER_ALREADY_LOGGED_IN, 0x100, RETRY)                                                        \
     X(USER_NOT_LOGGED_IN, 0x101, LOGIN)                                                            \
-    X(USER_PIN_NOT_INITIALIZED, 0x102, PIN)                                                        \
+    X(USER_PIN_NOT_INITIALIZED, 0x102, RETRY) /* not a wrong PIN: there is none to lock */         \
     X(USER_TYPE_INVALID, 0x103, FATAL)                                                             \
     X(USER_ANOTHER_ALREADY_LOGGED_IN, 0x104, RETRY)                                                \
     X(USER_TOO_MANY_TYPES, 0x105, RETRY)                                                           \

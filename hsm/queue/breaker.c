@@ -42,7 +42,8 @@ void breaker_succeeded(struct signer *signer)
         return;
     }
 
-    /* Additive increase, one for some windows' worth of successes, until the limit binds no more. */
+    /* Additive increase, one for some windows' worth of successes, until the limit binds no more.
+     */
     uint32_t limit = atomic_load_explicit(&signer->limit, memory_order_relaxed);
     if (limit != UINT32_MAX) {
         uint32_t step = LIMIT_UNIT * LIMIT_UNIT / LIMIT_WINDOWS / limit;

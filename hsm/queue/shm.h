@@ -91,7 +91,10 @@ struct shm_signer {
     _Alignas(64) _Atomic uint32_t sleepers;
     _Atomic uint32_t searching;
 
-    _Alignas(64) _Atomic uint32_t stop; /* by the engine */
+    /* Turns at C_Login, see login.c: the signer counts up to an odd number to ask and to an even
+     * one when it is done; the engine grants that number. A futex. */
+    _Alignas(64) _Atomic uint32_t login_wanted;
+    _Atomic uint32_t login_granted;
 
     /* written by the signer alone */
     _Alignas(64) _Atomic uint32_t state;

@@ -5,6 +5,7 @@
 #include "hsm/queue/internal.h"
 
 enum { SIDE_NONE = 0xffff };
+#define SERVICE_MAX_NS (3600 * NS_PER_S) /* so that no claim overflows a histogram's sum */
 
 static void bind(struct view *view, struct shm_signer *shm, uint32_t core_index, uint64_t now)
 {
@@ -41,7 +42,8 @@ static void take_back(struct core *core, uint32_t signer_index)
         if (job->probe)
             atomic_store_explicit(&signer->breaker_probing, 0, memory_order_release);
         job->probe = false;
-        if (atomic_load_explicit(&view->rings.slots[slot].taken, memory_order_relaxed) == SHM_BEGUN &&
+        if (atomic_load_explicit(&view->rings.slots[slot].taken, memory_order_relaxed) ==
+                SHM_BEGUN &&
             ++job->attempts >= SIGN_ATTEMPTS_MAX)
             job_finish(core, job, ERR_SIGNER_FAILED);
         else
@@ -176,6 +178,8 @@ bool view_receive(struct core *core, uint32_t signer_index, const struct shm_don
         view->slot_side[record.slot] = SIDE_NONE;
     }
     view->in_flight--;
+    if (record.service_ns > SERVICE_MAX_NS)
+        record.service_ns = SERVICE_MAX_NS;
     *out = record;
     return true;
 }

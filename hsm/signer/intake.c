@@ -198,11 +198,14 @@ uint32_t intake_take(struct worker *worker, struct slot_ref out[SIGN_BATCH_MAX])
         intake->signing--; /* the last batch is out of its hands */
     worker->has_batch = false;
     note_service(worker);
-    pull(station);
     if (worker->woken) {
+        /* Dekker's with view_publish again: a core that still counts this worker as searching has
+         * published what the worker is about to see. */
         atomic_fetch_sub_explicit(&shm->searching, 1, memory_order_relaxed);
+        atomic_thread_fence(memory_order_seq_cst);
         worker->woken = false;
     }
+    pull(station);
     if (intake->pending == 0) {
         sleep_for_work(worker);
         return 0;

@@ -2,7 +2,6 @@
  * descriptors of hsm/queue/wire.h; of no use by hand. */
 
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -87,12 +86,6 @@ static struct worker *start_workers(struct station *station)
             return NULL;
     }
     return workers;
-}
-
-static bool engine_is_gone(int timeout_ms)
-{
-    struct pollfd parent = {.fd = SIGNER_FD_PARENT, .events = POLLIN};
-    return poll(&parent, 1, timeout_ms) > 0;
 }
 
 /* Until each worker has its first session, or could not get one. */

@@ -103,6 +103,8 @@ __attribute__((format(printf, 2, 3))) void station_error(struct station *station
                                                          ...);
 /* Loads, finds the token, logs in, looks at the keys. On failure an exit status. */
 int station_open(struct station *station);
+/* Or wants this process to stop. */
+bool engine_is_gone(int timeout_ms);
 void station_set_state(struct station *station, enum shm_state state);
 /* With a read lock of module_lock. */
 enum err station_session(struct worker *worker, struct p11_error *error);

@@ -1,7 +1,11 @@
 #include <errno.h>
+#include <linux/futex.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -18,6 +22,12 @@ static void notify(void)
     const uint64_t one = 1;
     while (write(SIGNER_FD_NOTIFY, &one, sizeof(one)) < 0 && errno == EINTR)
         ;
+}
+
+bool engine_is_gone(int timeout_ms)
+{
+    struct pollfd parent = {.fd = SIGNER_FD_PARENT, .events = POLLIN};
+    return poll(&parent, 1, timeout_ms) > 0;
 }
 
 void station_error(struct station *station, const char *fmt, ...)
@@ -53,6 +63,31 @@ _Noreturn void station_pin_refused(struct station *station, const char *why)
 
 /* --- the login --- */
 
+/* Waits until the engine says that no other signer of this token is at it. False when the engine is
+ * gone.
+ */
+static bool login_begin(struct station *station)
+{
+    struct shm_signer *shm = station->shm;
+    const struct timespec look_around = {.tv_nsec = 100 * (long)NS_PER_MS};
+    uint32_t ticket = atomic_fetch_add_explicit(&shm->login_wanted, 1, memory_order_acq_rel) + 1;
+    notify();
+    for (;;) {
+        uint32_t granted = atomic_load_explicit(&shm->login_granted, memory_order_acquire);
+        if (granted == ticket)
+            return true;
+        if (engine_is_gone(0))
+            return false;
+        syscall(SYS_futex, &shm->login_granted, FUTEX_WAIT, granted, &look_around, NULL, 0);
+    }
+}
+
+static void login_end(struct station *station)
+{
+    atomic_fetch_add_explicit(&station->shm->login_wanted, 1, memory_order_release);
+    notify();
+}
+
 static enum err login_now(struct station *station, struct p11_error *error)
 {
     bool logged_in = false;
@@ -71,11 +106,16 @@ static enum err login_now(struct station *station, struct p11_error *error)
     }
     if (logged_in)
         return ERR_OK; /* another worker was faster */
+    if (!login_begin(station)) {
+        snprintf(error->text, sizeof(error->text), "the engine is gone");
+        return ERR_STOPPING;
+    }
     atomic_fetch_add_explicit(&station->shm->logins, 1, memory_order_relaxed);
     enum err err = p11_login(station->anchor, bytes_of(station->pin.text, station->pin.len), error);
     if (err == ERR_PIN_WRONG || (error->rv != 0 && err != ERR_OK &&
                                  rv_class_of(&station->overrides, error->rv) == RV_CLASS_PIN))
-        station_pin_refused(station, error->text);
+        station_pin_refused(station, error->text); /* and its turn does not end but with it */
+    login_end(station);
     return err;
 }
 
@@ -147,8 +187,11 @@ enum err station_session(struct worker *worker, struct p11_error *error)
         return ERR_OK;
     for (uint32_t i = 0; i < station->config.key_count; i++)
         worker->keys[station->config.keys[i].index]->known = false;
+    /* One at a time: SoftHSM, for one, lists its tokens through gmtime, whose result is shared. */
+    pthread_mutex_lock(&station->login_lock);
     enum err err =
         p11_session_open(station->module, station->config.uri, false, &worker->session, error);
+    pthread_mutex_unlock(&station->login_lock);
     if (err != ERR_OK)
         return err;
     worker->generation = generation;

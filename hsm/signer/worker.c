@@ -1,4 +1,5 @@
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -7,6 +8,8 @@
 enum {
     TRIES_MAX = 4, /* of one job here, mending something before each but the first */
     RETRIES_BEFORE_REINIT = 3,
+    SESSION_RETRY_STEPS = 50, /* 5 s in all */
+    SESSION_RETRY_STEP_US = 100000,
 };
 #define FAILING_BEFORE_REINIT_NS (1000 * NS_PER_MS)
 #define BATCH_LATE_NS            (1 * NS_PER_MS)
@@ -244,7 +247,7 @@ static bool first_session(struct worker *worker)
     pthread_rwlock_unlock(&station->module_lock);
     if (err == ERR_OK) {
         atomic_fetch_add_explicit(&station->shm->sessions_open, 1, memory_order_relaxed);
-    } else {
+    } else if (!atomic_load_explicit(&worker->settled, memory_order_relaxed)) {
         log_warn("session-not-open", "token=%s worker=%u reason=\"%s\"", station->config.name,
                  worker->index, error.text);
         station_error(station, "session %u: %s", worker->index, error.text);
@@ -253,7 +256,8 @@ static bool first_session(struct worker *worker)
     return err == ERR_OK;
 }
 
-/* Sized by what the token has taken so far; should it take much longer now, the rest is for others. */
+/* Sized by what the token has taken so far; should it take much longer now, the rest is for others.
+ */
 static void do_batch(struct worker *worker, const struct slot_ref refs[], uint32_t count)
 {
     struct shm_done results[SIGN_BATCH_MAX];
@@ -273,8 +277,13 @@ void *worker_main(void *arg)
     struct worker *worker = arg;
     struct station *station = worker->station;
     struct slot_ref refs[SIGN_BATCH_MAX];
-    if (!first_session(worker))
-        return NULL; /* the token has no more sessions: the others do the work */
+    while (!first_session(worker)) { /* no more sessions just now: the others do the work */
+        for (int i = 0; i < SESSION_RETRY_STEPS; i++) {
+            if (atomic_load_explicit(&station->stop, memory_order_relaxed))
+                return NULL;
+            usleep(SESSION_RETRY_STEP_US);
+        }
+    }
     while (!atomic_load_explicit(&station->stop, memory_order_relaxed)) {
         uint32_t count = intake_take(worker, refs);
         if (count == 0)

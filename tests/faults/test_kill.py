@@ -88,7 +88,11 @@ def test_kill_the_daemon_under_load():
             loads = [Load(app, cycle, requests, received) for _ in range(3)]
             for load in loads:
                 load.start()
-            time.sleep(random.uniform(0.0, 0.25) * cm.SLOW)
+            if cycle % 4:  # the others are killed while they still start to serve
+                end = time.monotonic() + 10
+                while time.monotonic() < end and not any(load.done for load in loads):
+                    time.sleep(0.001)
+            time.sleep(random.uniform(0.0, 0.1) * cm.SLOW)
             app.kill()
             for load in loads:
                 load.stop = True

@@ -126,6 +126,7 @@ static void test_no_path(void **state)
     UNTRUSTED("other-root", "leaf inter");
     UNTRUSTED("root", "leaf-wrong-issuer inter");
     UNTRUSTED("root", "leaf-of-same-name inter"); /* right name, wrong key */
+    UNTRUSTED("root", "leaf inter-renamed");      /* right key, wrong name */
     UNTRUSTED("root", "leaf-of-same-name inter inter-same-name");
     UNTRUSTED("root", "leaf-forged inter");
 }
@@ -160,6 +161,8 @@ static void test_issuers_must_be_cas(void **state)
     (void)state;
     UNTRUSTED("root", "leaf-of-not-ca inter-not-ca");
     UNTRUSTED("root", "leaf-of-no-sign inter-no-sign");
+    UNTRUSTED("root", "leaf-of-not-ca-signs inter-not-ca-signs");
+    UNTRUSTED("root", "leaf-of-no-constraints inter-no-constraints");
 }
 
 static void test_path_length(void **state)

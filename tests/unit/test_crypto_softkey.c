@@ -15,6 +15,7 @@
 #include <cmocka.h>
 #include <pthread.h>
 
+#include "asn1/der.h"
 #include "crypto/digest.h"
 #include "crypto/softkey.h"
 #include "crypto/verify.h"
@@ -235,6 +236,38 @@ static void test_damaged_keys(void **state)
     }
 }
 
+/* SEC 1 3.2.1: 1 <= d <= n - 1 */
+static void test_scalars_out_of_range(void **state)
+{
+    (void)state;
+    static const char *const scalars[] = {
+        "0000000000000000000000000000000000000000000000000000000000000000",
+        "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551",
+        "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632552",
+        "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+        "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632550", /* the last good one */
+    };
+    for (size_t i = 0; i < 5; i++) {
+        uint8_t d[32], buf[64];
+        size_t len;
+        struct softkey *key;
+        assert_true(bytes_from_hex(bytes_of_str(scalars[i]), d, sizeof d, &len));
+        struct der_builder der = der_builder_of(buf, sizeof buf);
+        der_open(&der, DER_SEQUENCE); /* RFC 5915 */
+        der_put_u64(&der, DER_INTEGER, 1);
+        der_put(&der, DER_OCTET_STRING, BYTES_ARRAY(d));
+        der_open(&der, DER_CONTEXT_CONSTRUCTED(0));
+        der_put_raw(&der, BYTES_LIT("\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07"));
+        der_close(&der);
+        der_close(&der);
+        struct bytes all;
+        assert_true(der_finish(&der, &all));
+        assert_int_equal(softkey_import(all, &key), i == 4 ? ERR_OK : ERR_BAD_KEY);
+        if (i == 4)
+            softkey_free(key);
+    }
+}
+
 static void test_misuse_is_refused(void **state)
 {
     (void)state;
@@ -331,6 +364,7 @@ int main(void)
         cmocka_unit_test(test_openssl_takes_what_we_sign),
         cmocka_unit_test(test_ml_dsa_round_trip),
         cmocka_unit_test(test_damaged_keys),
+        cmocka_unit_test(test_scalars_out_of_range),
         cmocka_unit_test(test_misuse_is_refused),
         cmocka_unit_test(test_one_key_on_many_threads),
         cmocka_unit_test(test_nonces_differ),

@@ -289,6 +289,35 @@ static void test_malformed_points(void **state)
     assert_int_equal(verify_one(&job), ERR_BAD_KEY);
 }
 
+static void test_malformed_rsa_keys(void **state)
+{
+    (void)state;
+    const struct vector *good = vector_named("rsa2048-sha256-good");
+    static const uint8_t one[] = {1}, even[] = {1, 0}, large[] = {1, 0, 0, 0, 1}, none[1];
+    struct verify_job job = job_of(good);
+    struct spki spki = good->spki;
+    job.spki = &spki;
+    assert_int_equal(verify_one(&job), ERR_OK);
+    const struct bytes exponents[] = {bytes_of(one, 1), bytes_of(even, 2), bytes_of(large, 5),
+                                      bytes_of(none, 1), bytes_of(none, 0)};
+    for (size_t i = 0; i < sizeof exponents / sizeof *exponents; i++) {
+        spki.exponent = exponents[i];
+        assert_int_equal(verify_one(&job), ERR_BAD_KEY);
+    }
+    spki.exponent = good->spki.exponent;
+    spki.modulus.len = 255; /* shorter than 2048 bits; then even; then none */
+    assert_int_equal(verify_one(&job), ERR_BAD_KEY);
+    uint8_t modulus[513];
+    memset(modulus, 0xff, sizeof modulus);
+    spki.modulus = bytes_of(modulus, 513);
+    assert_int_equal(verify_one(&job), ERR_BAD_KEY);
+    modulus[255] = 0xfe;
+    spki.modulus = bytes_of(modulus, 256);
+    assert_int_equal(verify_one(&job), ERR_BAD_KEY);
+    spki.modulus = (struct bytes){0};
+    assert_int_equal(verify_one(&job), ERR_BAD_KEY);
+}
+
 static void test_a_digest_of_another_length_is_refused(void **state)
 {
     (void)state;
@@ -396,6 +425,7 @@ int main(void)
         cmocka_unit_test(test_one_large_batch),
         cmocka_unit_test(test_algorithm_and_key_must_fit),
         cmocka_unit_test(test_malformed_points),
+        cmocka_unit_test(test_malformed_rsa_keys),
         cmocka_unit_test(test_a_digest_of_another_length_is_refused),
         cmocka_unit_test(test_random_signatures),
         cmocka_unit_test(test_raw_and_der_forms),

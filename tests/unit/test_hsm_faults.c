@@ -397,6 +397,7 @@ static void go(struct hsm *hsm, uint32_t total, uint32_t window)
             ;
         turn(hsm, 0);
     }
+    assert_true(book.completed >= target);
 }
 
 static void wait_all(struct hsm *hsm, uint32_t core)
@@ -483,6 +484,7 @@ static void a_dead_module_is_initialized_again_once(void **state)
     go(hsm, 300, 40);
     check_all(0);
     assert_int_equal(script->reinits, 1);
+    assert_true(book.slowest_ns < 900 * NS_PER_MS); /* at once, not when retrying did not help */
     assert_int_equal(script->starts, 1);
     stop(hsm);
 }
@@ -546,7 +548,7 @@ static void a_throttling_token_is_asked_for_less(void **state)
     go(hsm, 1500, 200);
     check_all(0);
     /* most tries are good ones: the limit was found, not hammered at */
-    assert_true(script->tries < 1500 + 1500 / 2);
+    assert_true(script->tries < 2 * 1500);
     stop(hsm);
 }
 
@@ -627,23 +629,25 @@ static void a_wrong_pin_is_tried_once_by_all_signers(void **state)
 static void a_pin_that_was_changed_is_tried_once(void **state)
 {
     (void)state;
-    struct hsm *hsm = start(1, 8);
+    struct hsm *hsm = start(3, 4);
+    assert_int_equal(script->logins, 3);
     script->sign_us = 500;
     go(hsm, 50, 20);
     script->pin_bad = 1;
-    script->login_epoch++;
+    script->login_epoch++; /* and all three want to log in again */
     for (int i = 0; i < 20; i++)
         submit_one(hsm, 0, 0, 0);
     wait_all(hsm, 0);
-    assert_int_equal(script->logins, 2);
+    assert_int_equal(script->logins, 4);
     assert_int_equal(book.errors[ERR_PIN_WRONG], 20);
     check_all(20);
     uint64_t until = clock_mono_ns() + 500 * NS_PER_MS;
     while (clock_mono_ns() < until)
         turn(hsm, 0);
-    assert_int_equal(script->logins, 2);
-    assert_int_equal(script->starts, 1);
-    assert_int_equal(status_of(hsm, 0).state, HSM_SIGNER_FAILED);
+    assert_int_equal(script->logins, 4);
+    assert_int_equal(script->starts, 3);
+    for (uint32_t i = 0; i < 3; i++)
+        assert_int_equal(status_of(hsm, i).state, HSM_SIGNER_FAILED);
     assert_false(submit_one(hsm, 0, 0, 0));
     stop(hsm);
 }
@@ -822,7 +826,9 @@ static void a_full_core_sheds_and_recovers(void **state)
     assert_int_equal(accepted, 0);
     assert_true(hsm_next_deadline(hsm, 1) == UINT64_MAX);
     memset(&book, 0, sizeof(book));
-    go(hsm, 50, 10);
+    for (int i = 0; i < 50; i++)
+        assert_true(submit_one(hsm, 1, 0, 0));
+    wait_all(hsm, 1);
     check_all(0);
     stop(hsm);
 }

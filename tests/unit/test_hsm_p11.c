@@ -1,6 +1,7 @@
 /* Does hsm/p11 name the right token and key, refuse what it must, and return X.509 signatures? */
 #include "test_hsm_token.h"
 
+#include "hsm/p11/module.h"
 #include "hsm/p11/rv.h"
 #include "hsm/p11/uri.h"
 
@@ -134,7 +135,7 @@ static const struct {
     {0x90, "CKR_OPERATION_ACTIVE", RV_CLASS_REOPEN},
     {0xe0, "CKR_TOKEN_NOT_PRESENT", RV_CLASS_REOPEN},
     {0x101, "CKR_USER_NOT_LOGGED_IN", RV_CLASS_LOGIN},
-    {0x102, "CKR_USER_PIN_NOT_INITIALIZED", RV_CLASS_PIN},
+    {0x102, "CKR_USER_PIN_NOT_INITIALIZED", RV_CLASS_RETRY},
     {0x190, "CKR_CRYPTOKI_NOT_INITIALIZED", RV_CLASS_REINIT},
     {0x1b9, "CKR_PUBLIC_KEY_INVALID", RV_CLASS_FATAL},
     {0x201, "CKR_TOKEN_RESOURCE_EXCEEDED", RV_CLASS_RETRY},
@@ -203,6 +204,110 @@ static void rv_overrides_work(void **state)
     for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
         assert_false(rv_overrides_parse(refused[i], &overrides, &bad));
     assert_int_equal(overrides.count, 3); /* untouched */
+}
+
+/* --- message signing (PKCS#11 3.0 5.14), on functions that count --- */
+
+static struct {
+    int inits, messages, finals, plain_inits, plain;
+    CK_RV init_rv, message_rv;
+} calls;
+
+static CK_RV count_message_init(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism,
+                                CK_OBJECT_HANDLE key)
+{
+    (void)session;
+    assert_int_equal(mechanism->mechanism, CKM_EDDSA);
+    assert_true(key != 0);
+    calls.inits++;
+    return calls.init_rv;
+}
+
+static CK_RV count_message(CK_SESSION_HANDLE session, void *parameter, CK_ULONG parameter_len,
+                           unsigned char *data, CK_ULONG data_len, unsigned char *signature,
+                           CK_ULONG *signature_len)
+{
+    (void)session;
+    (void)data;
+    assert_true(parameter == NULL && parameter_len == 0 && data_len == 1);
+    calls.messages++;
+    memset(signature, 0x5a, 64);
+    *signature_len = 64;
+    return calls.message_rv;
+}
+
+static CK_RV count_message_final(CK_SESSION_HANDLE session)
+{
+    (void)session;
+    calls.finals++;
+    return CKR_OK;
+}
+
+static CK_RV count_init(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism, CK_OBJECT_HANDLE key)
+{
+    (void)session;
+    (void)mechanism;
+    (void)key;
+    calls.plain_inits++;
+    return CKR_OK;
+}
+
+static CK_RV count_sign(CK_SESSION_HANDLE session, unsigned char *data, CK_ULONG data_len,
+                        unsigned char *signature, CK_ULONG *signature_len)
+{
+    calls.plain++;
+    calls.messages--;
+    CK_RV rv = count_message(session, NULL, 0, data, data_len, signature, signature_len);
+    (void)rv;
+    return CKR_OK;
+}
+
+static enum err sign_a(struct p11_session *on, unsigned long handle)
+{
+    const struct p11_key key = {.private_handle = handle, .alg = KEY_ED25519};
+    uint8_t out[64];
+    size_t len = 0;
+    struct p11_error error;
+    enum err err =
+        p11_sign(on, &key, SIGN_MECH_EDDSA, BYTES_LIT("a"), out, sizeof(out), &len, &error);
+    assert_true(err != ERR_OK || len == 64);
+    return err;
+}
+
+static void one_init_serves_many_messages(void **state)
+{
+    (void)state;
+    static struct p11_functions_v3 v3;
+    v3.v2.C_SignInit = count_init;
+    v3.v2.C_Sign = count_sign;
+    v3.message_sign_init = count_message_init;
+    v3.sign_message = count_message;
+    v3.message_sign_final = count_message_final;
+    struct p11_module counting = {.functions = &v3.v2, .v3 = &v3};
+    struct p11_session on = {.module = &counting};
+    on.message_signing[SIGN_MECH_EDDSA] = true;
+    memset(&calls, 0, sizeof(calls));
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(sign_a(&on, 1), ERR_OK);
+    assert_int_equal(calls.inits, 1);
+    assert_int_equal(calls.messages, 10);
+    assert_int_equal(sign_a(&on, 2), ERR_OK); /* another key: another operation */
+    assert_int_equal(calls.finals, 1);
+    assert_int_equal(calls.inits, 2);
+    calls.message_rv = CKR_DEVICE_ERROR; /* a failure ends it */
+    assert_int_equal(sign_a(&on, 2), ERR_SIGNER_FAILED);
+    assert_int_equal(calls.finals, 2);
+    calls.message_rv = CKR_OK;
+    assert_int_equal(sign_a(&on, 2), ERR_OK);
+    assert_int_equal(calls.inits, 3);
+    assert_int_equal(calls.plain, 0);
+    /* a token that takes it back is asked the old way from then on */
+    calls.init_rv = CKR_FUNCTION_NOT_SUPPORTED;
+    assert_int_equal(sign_a(&on, 3), ERR_OK);
+    assert_int_equal(sign_a(&on, 3), ERR_OK);
+    assert_int_equal(calls.inits, 4);
+    assert_int_equal(calls.plain, 2);
+    assert_int_equal(calls.plain_inits, 2);
 }
 
 /* --- a real token --- */
@@ -444,10 +549,15 @@ static void what_is_no_module_is_refused(void **state)
 
 int main(void)
 {
+    cmocka_set_test_filter(getenv("TEST_HSM_FILTER"));
     const struct CMUnitTest plain[] = {
-        cmocka_unit_test(uri_is_strict),        cmocka_unit_test(uri_values_are_decoded),
-        cmocka_unit_test(uri_survives_writing), cmocka_unit_test(rv_classes_are_as_designed),
-        cmocka_unit_test(rv_table_is_complete), cmocka_unit_test(rv_overrides_work),
+        cmocka_unit_test(uri_is_strict),
+        cmocka_unit_test(uri_values_are_decoded),
+        cmocka_unit_test(uri_survives_writing),
+        cmocka_unit_test(rv_classes_are_as_designed),
+        cmocka_unit_test(rv_table_is_complete),
+        cmocka_unit_test(rv_overrides_work),
+        cmocka_unit_test(one_init_serves_many_messages),
     };
     const struct CMUnitTest token[] = {
         cmocka_unit_test(token_is_found_by_uri),

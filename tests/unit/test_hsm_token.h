@@ -144,7 +144,7 @@ static inline const char *test_signer_path(void)
     assert_true(len > 0);
     path[len] = 0;
     *strrchr(path, '/') = 0;
-    strcpy(strrchr(path, '/'), "/bin/certmill-signer");
+    snprintf(strrchr(path, '/'), 64, "/bin/certmill-signer");
     return path;
 }
 

@@ -1,5 +1,5 @@
-/* Do messages between threads arrive once and in each sender's order, is a full mailbox refused, and
- * is no sender starved or sleeper missed? */
+/* Do messages between threads arrive once and in each sender's order, is a full mailbox refused,
+ * and is no sender starved or sleeper missed? */
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>

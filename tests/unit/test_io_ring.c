@@ -319,7 +319,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_buffers_run_out, open_ring, close_ring),
         cmocka_unit_test_setup_teardown(test_send_close_cancel, open_ring, close_ring),
         cmocka_unit_test_setup_teardown(test_accept, open_ring, close_ring),
-        cmocka_unit_test_setup_teardown(test_queue_overflows_into_the_kernel, open_ring, close_ring),
+        cmocka_unit_test_setup_teardown(test_queue_overflows_into_the_kernel, open_ring,
+                                        close_ring),
         cmocka_unit_test_setup_teardown(test_doorbell, open_ring, close_ring),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -131,6 +131,24 @@ static void test_sleeping_as_told(void **state)
     assert_true(timers_wait_ns(&timers, now_ns) == UINT64_MAX);
 }
 
+/* The wait for one timer alone is right at every distance and from every place of the wheel. */
+static void test_wait_for_one(void **state)
+{
+    (void)state;
+    for (unsigned place = 0; place < 200; place++) {
+        for (uint64_t distance = 1; distance < TIMER_SLOTS; distance += 1 + distance / 3) {
+            uint64_t due = now_ns + distance * tick;
+            set_probe(&probes[0], due);
+            uint64_t wait = timers_wait_ns(&timers, now_ns);
+            assert_true(now_ns + wait >= due && now_ns + wait < due + tick);
+            timer_clear(&timers, &probes[0].timer);
+            probes[0].due_ns = 0;
+            assert_true(timers_wait_ns(&timers, now_ns) == UINT64_MAX);
+        }
+        run_at(now_ns + 3 * tick);
+    }
+}
+
 static void set_again(struct probe *probe)
 {
     if (probe->fired < 3)
@@ -193,6 +211,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_against_a_list, start),
         cmocka_unit_test_setup(test_sleeping_as_told, start),
+        cmocka_unit_test_setup(test_wait_for_one, start),
         cmocka_unit_test_setup(test_callbacks_set_and_clear, start),
         cmocka_unit_test_setup(test_set_moves_and_clear_is_idle, start),
     };

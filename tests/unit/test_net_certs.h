@@ -1,4 +1,5 @@
-/* test_net_certs.h: keys and certificates for the tests of engine/net, valid for a hundred years. */
+/* test_net_certs.h: keys and certificates for the tests of engine/net, valid for a hundred years.
+ */
 #ifndef CERTMILL_TEST_NET_CERTS_H
 #define CERTMILL_TEST_NET_CERTS_H
 

@@ -84,11 +84,12 @@ static inline void client_again(struct client *client)
     client->in.len = client->out.len = 0;
 }
 
-static inline void client_open(struct client *client, int version, const char *chain, const char *key)
+static inline void client_open(struct client *client, int version, const char *chain,
+                               const char *key)
 {
     *client = (struct client){0};
-    client->ctx = wolfSSL_CTX_new(version == 12 ? wolfTLSv1_2_client_method()
-                                                : wolfTLSv1_3_client_method());
+    client->ctx =
+        wolfSSL_CTX_new(version == 12 ? wolfTLSv1_2_client_method() : wolfTLSv1_3_client_method());
     if (client->ctx == NULL)
         abort();
     wolfSSL_CTX_set_verify(client->ctx, WOLFSSL_VERIFY_NONE, NULL);
@@ -98,7 +99,8 @@ static inline void client_open(struct client *client, int version, const char *c
         (wolfSSL_CTX_use_certificate_chain_buffer(client->ctx, (const unsigned char *)chain,
                                                   (long)strlen(chain)) != WOLFSSL_SUCCESS ||
          wolfSSL_CTX_use_PrivateKey_buffer(client->ctx, (const unsigned char *)key,
-                                           (long)strlen(key), WOLFSSL_FILETYPE_PEM) != WOLFSSL_SUCCESS))
+                                           (long)strlen(key),
+                                           WOLFSSL_FILETYPE_PEM) != WOLFSSL_SUCCESS))
         abort();
     client_again(client);
 }

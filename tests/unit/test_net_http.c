@@ -27,7 +27,8 @@ static enum http_progress parse(struct bytes in, struct http_request *out, size_
     if (in.len > 0)
         memcpy(copy, in.ptr, in.len);
     size_t scanned = 0;
-    enum http_progress whole = http_parse_head(bytes_of(copy, in.len), &scanned, out, out_used, out_err);
+    enum http_progress whole =
+        http_parse_head(bytes_of(copy, in.len), &scanned, out, out_used, out_err);
 
     struct http_request request;
     enum http_progress piecewise = HTTP_NEED_MORE;
@@ -53,8 +54,9 @@ static enum http_progress parse(struct bytes in, struct http_request *out, size_
     }
     /* The views point into the copy: move them to the input. */
     if (whole == HTTP_DONE) {
-        struct bytes *views[] = {&out->method,       &out->path,          &out->query,     &out->host,
-                                 &out->content_type, &out->authorization, &out->user_agent};
+        struct bytes *views[] = {&out->method,    &out->path,         &out->query,
+                                 &out->host,      &out->content_type, &out->authorization,
+                                 &out->user_agent};
         for (size_t i = 0; i < sizeof(views) / sizeof(views[0]); i++)
             if (views[i]->len > 0)
                 views[i]->ptr = in.ptr + (views[i]->ptr - copy);
@@ -175,7 +177,8 @@ static void test_connection(void **state)
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         char text[256];
-        snprintf(text, sizeof(text), "GET / HTTP/%s\r\nHost: h\r\n%s\r\n", rows[i].version, rows[i].fields);
+        snprintf(text, sizeof(text), "GET / HTTP/%s\r\nHost: h\r\n%s\r\n", rows[i].version,
+                 rows[i].fields);
         struct http_request r;
         accepted(text, &r);
         assert_int_equal(r.keep_alive, rows[i].keep_alive);
@@ -262,7 +265,8 @@ static void test_smuggling_refused(void **state)
         "Transfer-Encoding: xchunked\r\n",
         "Transfer-Encoding: \"chunked\"\r\n",
         "Transfer-Encoding: chunked;q=1\r\n",
-        "Transfer-Encoding:\x0b" "chunked\r\n",
+        "Transfer-Encoding:\x0b"
+        "chunked\r\n",
         "Transfer-Encoding: chunk\r\n",
         "Transfer-Encoding:\r\n",
         /* lengths that others read otherwise */
@@ -398,7 +402,8 @@ static void test_bounds(void **state)
     for (int more = 0; more < 2; more++) {
         char path[HTTP_PATH_MAX + 8] = "/";
         memset(path + 1, 'p', (size_t)(HTTP_PATH_MAX - 1 + more));
-        snprintf(text, sizeof(text), "GET %s?%02000d HTTP/1.1" TAIL, path, 7); /* a query may be long */
+        snprintf(text, sizeof(text), "GET %s?%02000d HTTP/1.1" TAIL, path,
+                 7); /* a query may be long */
         if (more == 0) {
             accepted(text, &r);
             assert_int_equal(r.path.len, HTTP_PATH_MAX);
@@ -414,8 +419,8 @@ static void test_bounds(void **state)
 
 /* --- chunked bodies --- */
 
-static enum http_progress decode(struct bytes in, size_t step, size_t cap, char *out, size_t *out_len,
-                                 size_t *out_rest, enum err *out_err)
+static enum http_progress decode(struct bytes in, size_t step, size_t cap, char *out,
+                                 size_t *out_len, size_t *out_rest, enum err *out_err)
 {
     struct http_chunked decoder = {0};
     struct writer body = writer_of(out, cap);
@@ -460,6 +465,9 @@ static void test_chunked(void **state)
         "5\r\nhello0\r\n\r\n",
         "5\r\nhello\n0\r\n\r\n",
         "5\r\nhello\rx",
+        "5\r\nhello.\n0\r\n\r\n",
+        "0\r\n\r.",
+        "0\r\nA: v\r.\r\n",
         "-5\r\n",
         "+5\r\n",
         "0x5\r\n",
@@ -479,20 +487,23 @@ static void test_chunked(void **state)
     enum err err = ERR_OK;
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
         for (size_t step = 1; step < 40; step++) {
-            assert_int_equal(decode(bytes_of_str(good[i].in), step, sizeof(out), out, &len, &rest, &err),
-                             HTTP_DONE);
+            assert_int_equal(
+                decode(bytes_of_str(good[i].in), step, sizeof(out), out, &len, &rest, &err),
+                HTTP_DONE);
             assert_int_equal(len, strlen(good[i].body));
             assert_memory_equal(out, good[i].body, len);
             assert_int_equal(rest, strlen(good[i].rest));
         }
         for (size_t cut = 1; cut < strlen(good[i].in) - strlen(good[i].rest); cut++)
-            assert_int_equal(decode(bytes_of(good[i].in, cut), 7, sizeof(out), out, &len, &rest, &err),
-                             HTTP_NEED_MORE);
+            assert_int_equal(
+                decode(bytes_of(good[i].in, cut), 7, sizeof(out), out, &len, &rest, &err),
+                HTTP_NEED_MORE);
     }
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
         for (size_t step = 1; step < 40; step += 3) {
-            assert_int_equal(decode(bytes_of_str(wrong[i]), step, sizeof(out), out, &len, &rest, &err),
-                             HTTP_ERROR);
+            assert_int_equal(
+                decode(bytes_of_str(wrong[i]), step, sizeof(out), out, &len, &rest, &err),
+                HTTP_ERROR);
             assert_int_equal(err, bad);
         }
 }
@@ -504,12 +515,15 @@ static void test_chunked_bounds(void **state)
     size_t len, rest;
     enum err err = ERR_OK;
     /* More than there is room for, exactly what there is room for. */
-    assert_int_equal(decode(BYTES_LIT("5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n"), 99, 6, out, &len, &rest, &err),
-                     HTTP_DONE);
-    assert_int_equal(decode(BYTES_LIT("5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n"), 99, 5, out, &len, &rest, &err),
-                     HTTP_ERROR);
+    assert_int_equal(
+        decode(BYTES_LIT("5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n"), 99, 6, out, &len, &rest, &err),
+        HTTP_DONE);
+    assert_int_equal(
+        decode(BYTES_LIT("5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n"), 99, 5, out, &len, &rest, &err),
+        HTTP_ERROR);
     assert_int_equal(err, ERR_BODY_TOO_LARGE);
-    assert_int_equal(decode(BYTES_LIT("ffffffffffffffff\r\n"), 99, 5, out, &len, &rest, &err), HTTP_ERROR);
+    assert_int_equal(decode(BYTES_LIT("ffffffffffffffff\r\n"), 99, 5, out, &len, &rest, &err),
+                     HTTP_ERROR);
     assert_int_equal(err, ERR_BODY_TOO_LARGE);
 
     static char text[3 * HTTP_HEADER_MAX];
@@ -536,7 +550,8 @@ static uint64_t fixed_mono(void *ctx)
     return 1;
 }
 
-static void head_is(const struct http_response *response, bool http10, bool keep_alive, const char *text)
+static void head_is(const struct http_response *response, bool http10, bool keep_alive,
+                    const char *text)
 {
     char buf[HTTP_RESPONSE_HEADER_MAX + 1];
     struct writer out = writer_of(buf, sizeof(buf) - 1);
@@ -556,27 +571,30 @@ static void test_response_heads(void **state)
                                     .transfer_encoding = "base64",
                                     .body = BYTES_LIT("12345")},
             false, true,
-            "HTTP/1.1 200 OK\r\n" DATE "Content-Type: application/pkcs7-mime; smime-type=certs-only\r\n"
+            "HTTP/1.1 200 OK\r\n" DATE
+            "Content-Type: application/pkcs7-mime; smime-type=certs-only\r\n"
             "Content-Transfer-Encoding: base64\r\nContent-Length: 5\r\n\r\n");
-    head_is(&(struct http_response){.status = 401, .www_authenticate = "Basic realm=\"certmill\""}, false,
-            false,
+    head_is(&(struct http_response){.status = 401, .www_authenticate = "Basic realm=\"certmill\""},
+            false, false,
             "HTTP/1.1 401 Unauthorized\r\n" DATE
-            "WWW-Authenticate: Basic realm=\"certmill\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            "WWW-Authenticate: Basic realm=\"certmill\"\r\nContent-Length: 0\r\nConnection: "
+            "close\r\n\r\n");
     head_is(&(struct http_response){.status = 405, .allow = "GET, POST"}, true, true,
             "HTTP/1.0 405 Method Not Allowed\r\n" DATE
             "Allow: GET, POST\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n");
     head_is(&(struct http_response){.status = 503, .retry_after_s = 120}, true, false,
             "HTTP/1.0 503 Service Unavailable\r\n" DATE
             "Retry-After: 120\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-    head_is(&(struct http_response){.status = 204}, false, true, "HTTP/1.1 204 No Content\r\n" DATE "\r\n");
+    head_is(&(struct http_response){.status = 204}, false, true,
+            "HTTP/1.1 204 No Content\r\n" DATE "\r\n");
 #undef DATE
     clock_replace(NULL);
 
     char buf[64];
     struct writer small = writer_of(buf, sizeof(buf));
     assert_false(http_write_head(&small, &(struct http_response){.status = 200}, false, true));
-    static const uint16_t statuses[] = {200, 202, 204, 400, 401, 403, 404, 405, 408, 411,
-                                        413, 415, 429, 431, 500, 501, 503, 505};
+    static const uint16_t statuses[] = {200, 202, 204, 400, 401, 403, 404, 405, 408,
+                                        411, 413, 415, 429, 431, 500, 501, 503, 505};
     for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++)
         assert_string_not_equal(http_reason(statuses[i]), http_reason(999));
 }

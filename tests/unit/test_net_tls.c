@@ -58,10 +58,12 @@ struct server {
     uint8_t plain[64 * 1024];
     size_t plain_len;
     size_t in_step, out_room, plain_room; /* 0: all at once */
+    size_t last_out;                      /* ciphertext of the last serve */
 };
 
 static void serve(struct server *server, struct client *client)
 {
+    server->last_out = 0;
     do {
         size_t n = client->out.len;
         if (server->in_step != 0 && n > server->in_step)
@@ -70,7 +72,8 @@ static void serve(struct server *server, struct client *client)
         memcpy(part, client->out.data == NULL ? part : client->out.data, n);
         struct bytes in = bytes_of(part, n);
         static uint8_t cipher[64 * 1024];
-        struct writer out = writer_of(cipher, server->out_room != 0 ? server->out_room : sizeof(cipher));
+        struct writer out =
+            writer_of(cipher, server->out_room != 0 ? server->out_room : sizeof(cipher));
         size_t room = sizeof(server->plain) - server->plain_len;
         struct writer plain = writer_of(server->plain + server->plain_len,
                                         server->plain_room != 0 ? server->plain_room : room);
@@ -79,6 +82,7 @@ static void serve(struct server *server, struct client *client)
                     server->status == TLS_CLOSED || in.len == 0);
         pipe_drop(&client->out, n - in.len);
         pipe_put(&client->in, writer_view(&out));
+        server->last_out += out.len;
         server->plain_len += plain.len;
         free(part);
     } while (server->status == TLS_STALLED ||
@@ -173,6 +177,7 @@ static void test_versions_and_bindings(void **state)
             const struct tls_peer *peer = tls_session_peer(server.session);
             assert_int_equal(peer->version, version == 12 ? 0x0303 : 0x0304);
             assert_int_equal(peer->chain_count, 0);
+            assert_int_equal(server.last_out > 0, version == 13); /* a ticket */
             assert_false(peer->resumed);
             bindings_agree(peer, &client, version);
             exchange_data(&server, &client);
@@ -229,6 +234,8 @@ static void test_client_certificates(void **state)
             open_server(&server, ctx);
             client_open(&client, version, rows[i].chain, i == 2 ? server_key_pem : client_key_pem);
             assert_true(handshake(&server, &client));
+            assert_int_equal(server.last_out,
+                             0); /* no ticket follows, as it does anonymous clients */
             const struct tls_peer *peer = tls_session_peer(server.session);
             assert_int_equal(peer->chain_count, rows[i].count);
             for (unsigned k = 0; k < rows[i].count; k++) {
@@ -301,6 +308,20 @@ static void test_resumption(void **state)
             assert_false(resumes(&client));
         client_close(&client);
     }
+}
+
+/* A client that always comes back with its last ticket is never turned away: now and then it gets a
+ * full handshake instead. */
+static void test_long_chain_of_resumptions(void **state)
+{
+    (void)state;
+    struct client client;
+    client_open(&client, 13, NULL, NULL);
+    unsigned full = 0;
+    for (unsigned i = 0; i < 600; i++)
+        full += !resumes(&client);
+    assert_in_range(full, 2, 4);
+    client_close(&client);
 }
 
 /* After a few rounds of everything the system allocator is left alone: nothing adds up, neither in
@@ -386,8 +407,9 @@ static void test_shown_issuers_are_not_kept(void **state)
 static void test_rubbish(void **state)
 {
     (void)state;
-    static const char *const inputs[] = {"GET / HTTP/1.1\r\nHost: h\r\n\r\n", "\x16\x03\x01\xff\xff",
-                                         "\x15\x03\x03\x00\x02\x02\x28", "\x17\x03\x03\x00\x01x"};
+    static const char *const inputs[] = {"GET / HTTP/1.1\r\nHost: h\r\n\r\n",
+                                         "\x16\x03\x01\xff\xff", "\x15\x03\x03\x00\x02\x02\x28",
+                                         "\x17\x03\x03\x00\x01x"};
     for (size_t i = 0; i < sizeof(inputs) / sizeof(inputs[0]); i++) {
         struct server server;
         struct client client = {0};
@@ -499,8 +521,11 @@ static void test_bad_files(void **state)
     pem_file(key, server_key_pem);
     pem_file(other, other_key_pem);
     const struct tls_config wrong[] = {
-        {"/nowhere/cert.pem", key, true}, {cert, "/nowhere/key.pem", true}, {key, key, true},
-        {cert, cert, true},               {cert, other, true},
+        {"/nowhere/cert.pem", key, true},
+        {cert, "/nowhere/key.pem", true},
+        {key, key, true},
+        {cert, cert, true},
+        {cert, other, true},
     };
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
         struct tls_ctx *made = NULL;
@@ -554,6 +579,7 @@ int main(void)
         cmocka_unit_test(test_any_cut),
         cmocka_unit_test(test_client_certificates),
         cmocka_unit_test(test_resumption),
+        cmocka_unit_test(test_long_chain_of_resumptions),
         cmocka_unit_test(test_nothing_adds_up),
         cmocka_unit_test(test_shown_issuers_are_not_kept),
         cmocka_unit_test(test_rubbish),

@@ -6,6 +6,8 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 
 #include "test_store_fixture.h"
 
@@ -135,6 +137,106 @@ static void a_full_map(void **state)
     assert_int_equal(fixture_issue(fx, &facts)->err, ERR_OK);
     assert_int_equal(fixture_verify(fx), records + 1);
     assert_false(is_failing(fx));
+    log_set_level(LOG_ERROR);
+}
+
+/* --- what LMDB calls instead of the C library: the disk that this test wants --- */
+
+enum fault_at { FAULT_NONE, FAULT_WRITE, FAULT_SYNC, FAULT_META };
+static _Atomic int fault_at;
+static _Atomic int fault_errno;
+
+/* LMDB writes its meta page, which makes a commit, through a descriptor of its own. */
+static bool has_fault(int fd, enum fault_at at)
+{
+    if (atomic_load(&fault_at) != (int)at)
+        return false;
+    if (at != FAULT_SYNC && ((fcntl(fd, F_GETFL) & O_DSYNC) != 0) != (at == FAULT_META))
+        return false;
+    errno = atomic_load(&fault_errno);
+    return true;
+}
+
+ssize_t pwrite(int fd, const void *data, size_t len, off_t offset)
+{
+    if (has_fault(fd, FAULT_WRITE) || has_fault(fd, FAULT_META))
+        return -1;
+    return syscall(SYS_pwrite64, fd, data, len, offset);
+}
+
+ssize_t writev(int fd, const struct iovec *parts, int count)
+{
+    return has_fault(fd, FAULT_WRITE) ? -1 : syscall(SYS_writev, fd, parts, count);
+}
+
+int fdatasync(int fd)
+{
+    return has_fault(fd, FAULT_SYNC) ? -1 : (int)syscall(SYS_fdatasync, fd);
+}
+
+static void set_fault(enum fault_at at, int error)
+{
+    atomic_store(&fault_errno, error);
+    atomic_store(&fault_at, (int)at);
+}
+
+/* Every way in which a write or a sync is refused, and back. */
+static void a_failing_disk(void **state)
+{
+    struct fixture *fx = *state;
+    static const struct {
+        enum fault_at at;
+        int error;
+        enum err err;
+    } plan[] = {
+        {FAULT_WRITE, ENOSPC, ERR_STORE_FULL},  {FAULT_WRITE, EDQUOT, ERR_STORE_FULL},
+        {FAULT_WRITE, EFBIG, ERR_STORE_FULL},   {FAULT_WRITE, EIO, ERR_STORE_FAILED},
+        {FAULT_WRITE, EROFS, ERR_STORE_FAILED}, {FAULT_SYNC, ENOSPC, ERR_STORE_FULL},
+        {FAULT_SYNC, EIO, ERR_STORE_FAILED},
+    };
+    uint64_t answered = 0;
+    log_set_level((enum log_level) - 1);
+    for (uint64_t i = 0; i < sizeof(plan) / sizeof(plan[0]); i++) {
+        set_fault(plan[i].at, plan[i].error);
+        for (uint64_t again = 0; again < 3; again++)
+            answered += issue_until_full(fx, i * 1000000 + again * 1000, plan[i].err, plan[i].err);
+        assert_int_equal(answered, i);
+        set_fault(FAULT_NONE, 0);
+        check_all_there(fx, answered);
+        char id[32];
+        snprintf(id, sizeof(id), "after-%d", (int)i);
+        struct issue_facts facts = fixture_facts(fx, fx->line_a, id, 77000 + i);
+        assert_int_equal(fixture_issue(fx, &facts)->err, ERR_OK);
+        answered++;
+        assert_false(is_failing(fx));
+        check_all_there(fx, answered);
+    }
+    log_set_level(LOG_ERROR);
+}
+
+/* When the page that makes a commit cannot be written, nobody knows what the disk holds: LMDB gives
+ * up for good, so the store refuses until it is opened anew, and then nothing answered is missing.
+ */
+static void a_meta_page_that_cannot_be_written(void **state)
+{
+    struct fixture *fx = *state;
+    log_set_level((enum log_level) - 1);
+    struct issue_facts before = fixture_facts(fx, fx->line_a, "before", 1);
+    assert_int_equal(fixture_issue(fx, &before)->err, ERR_OK);
+    set_fault(FAULT_META, EIO);
+    struct issue_facts during = fixture_facts(fx, fx->line_a, "during", 2);
+    assert_int_equal(fixture_issue(fx, &during)->err, ERR_STORE_FAILED);
+    set_fault(FAULT_NONE, 0);
+    struct issue_facts after = fixture_facts(fx, fx->line_a, "after", 3);
+    assert_int_equal(fixture_issue(fx, &after)->err, ERR_STORE_FAILED);
+    assert_true(is_failing(fx));
+    fixture_close(fx);
+    fixture_open(fx, 1);
+    assert_int_equal(fixture_device(fx, fx->line_a, "before").cert_log, 1);
+    assert_int_equal(fixture_issue(fx, &after)->err, ERR_OK);
+    struct store_stats stats;
+    store_stats(fx->store, &stats);
+    check_all_there(fx, stats.cert_count);
     log_set_level(LOG_ERROR);
 }
 
@@ -295,6 +397,8 @@ int main(int argc, char **argv)
     }
     const struct CMUnitTest tests[] = {
         TEST(a_full_map),
+        TEST(a_failing_disk),
+        TEST(a_meta_page_that_cannot_be_written),
         TEST(a_file_that_may_not_grow),
         cmocka_unit_test(a_full_disk_in_a_process_of_its_own),
     };

@@ -125,6 +125,31 @@ static void exchanged_records_are_named(void **state)
     assert_int_equal(first_bad(fx, &count), 4);
 }
 
+static bool note_sequence(void *ctx, const struct journal_record *record, struct bytes who,
+                          struct bytes what, struct bytes text)
+{
+    (void)who;
+    (void)what;
+    (void)text;
+    *(uint64_t *)ctx = record->sequence;
+    return false;
+}
+
+/* A walk that starts in a gap begins at the next record in its direction. */
+static void a_walk_starts_beside_a_gap(void **state)
+{
+    struct fixture *fx = *state;
+    uint64_t forward = 0, backward = 0;
+    write_records(fx, 8);
+    tamper(fx, 5, NULL, 0);
+    struct store_reader *reader = fixture_reader(fx);
+    assert_int_equal(reader_journal_each(reader, 5, false, note_sequence, &forward), ERR_OK);
+    assert_int_equal(reader_journal_each(reader, 5, true, note_sequence, &backward), ERR_OK);
+    assert_int_equal(forward, 6);
+    assert_int_equal(backward, 4);
+    fixture_reader_done(reader);
+}
+
 /* The last record has no successor whose hash would give it away. */
 static void a_moved_last_record_is_named(void **state)
 {
@@ -277,11 +302,11 @@ static void certificates_keep_wall_time(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(an_untouched_chain_fits),      TEST(a_missing_record_is_named),
-        TEST(a_changed_record_is_named),    TEST(exchanged_records_are_named),
-        TEST(a_moved_last_record_is_named), TEST(long_fields_are_cut),
-        CLOCK(time_never_goes_back),        CLOCK(a_step_back_is_one_alarm),
-        CLOCK(certificates_keep_wall_time),
+        TEST(an_untouched_chain_fits),    TEST(a_missing_record_is_named),
+        TEST(a_changed_record_is_named),  TEST(exchanged_records_are_named),
+        TEST(a_walk_starts_beside_a_gap), TEST(a_moved_last_record_is_named),
+        TEST(long_fields_are_cut),        CLOCK(time_never_goes_back),
+        CLOCK(a_step_back_is_one_alarm),  CLOCK(certificates_keep_wall_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

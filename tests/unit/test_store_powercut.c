@@ -282,7 +282,7 @@ static uint32_t check_answers(struct fixture *fx, uint32_t cut)
 static void any_cut(void **state)
 {
     struct fixture *fx = *state;
-    struct disk before = {.cap = 64 << 20}, disk = {.cap = 64 << 20};
+    struct disk before = {.cap = 8 << 20}, disk = {.cap = 8 << 20};
     char path[200];
     struct stat status;
     random_state = (uint64_t)getpid() * 1000003 + clock_mono_ns();

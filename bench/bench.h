@@ -64,6 +64,8 @@ struct bench_floor {
     double verify_ca_us; /* a token's signature: imported key */
     double sign_us;      /* in software, for comparison */
     double openssl_verify_us;
+    double batch_verify_us;    /* the same two, as the appliance does them: 32 at once */
+    double batch_verify_ca_us;
 };
 bool bench_floor_measure(struct bench_floor *out);
 

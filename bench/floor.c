@@ -10,7 +10,8 @@
 #include "crypto/softkey.h"
 #include "crypto/verify.h"
 
-enum { FLOOR_KEYS = 2000, FLOOR_PASSES = 5 };
+enum { FLOOR_KEYS = 1600, FLOOR_PASSES = 5, FLOOR_BATCH = 32 };
+_Static_assert(FLOOR_KEYS % FLOOR_BATCH == 0, "whole batches");
 
 struct floor_case {
     uint8_t spki_der[128];
@@ -67,6 +68,31 @@ static bool verify_pass(struct floor_case *cases, struct bytes message, struct v
     return good;
 }
 
+static bool batch_pass(struct floor_case *cases, struct bytes message, struct verify_key *key,
+                       double *out_us)
+{
+    uint64_t start = clock_mono_ns();
+    bool good = true;
+    for (uint32_t i = 0; i < FLOOR_KEYS; i += FLOOR_BATCH) {
+        struct verify_job jobs[FLOOR_BATCH], *batch[FLOOR_BATCH];
+        for (uint32_t k = 0; k < FLOOR_BATCH; k++) {
+            struct floor_case *c = key ? &cases[0] : &cases[i + k];
+            jobs[k] = (struct verify_job){.alg = SIG_ECDSA_SHA256,
+                                          .spki = &c->spki,
+                                          .key = key,
+                                          .message = message,
+                                          .signature = bytes_of(c->signature, c->signature_len)};
+            batch[k] = &jobs[k];
+        }
+        verify_batch(batch, FLOOR_BATCH);
+        for (uint32_t k = 0; k < FLOOR_BATCH; k++) {
+            good &= jobs[k].result == ERR_OK;
+        }
+    }
+    *out_us = since_us(start, FLOOR_KEYS);
+    return good;
+}
+
 static bool openssl_pass(struct floor_case *cases, struct bytes message, double *out_us)
 {
     uint64_t start = clock_mono_ns();
@@ -112,10 +138,13 @@ bool bench_floor_measure(struct bench_floor *out)
     }
     struct verify_key *key = good ? verify_key_new(&cases[0].spki) : NULL;
     double verify[FLOOR_PASSES], imported[FLOOR_PASSES], openssl[FLOOR_PASSES], sign[FLOOR_PASSES];
+    double batch[FLOOR_PASSES], batch_ca[FLOOR_PASSES];
     good = good && key;
     for (uint32_t pass = 0; good && pass < FLOOR_PASSES; pass++) {
         good = verify_pass(cases, message, NULL, &verify[pass]) &&
                verify_pass(cases, message, key, &imported[pass]) &&
+               batch_pass(cases, message, NULL, &batch[pass]) &&
+               batch_pass(cases, message, key, &batch_ca[pass]) &&
                openssl_pass(cases, message, &openssl[pass]) && sign_pass(message, &sign[pass]);
     }
     if (good) {
@@ -123,6 +152,8 @@ bool bench_floor_measure(struct bench_floor *out)
         out->verify_ca_us = median(imported);
         out->openssl_verify_us = median(openssl);
         out->sign_us = median(sign);
+        out->batch_verify_us = median(batch);
+        out->batch_verify_ca_us = median(batch_ca);
     }
     free(cases);
     verify_key_free(key);

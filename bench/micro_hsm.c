@@ -554,14 +554,31 @@ static void print_text(const struct options *options, const struct sample bare[]
             rates[1].median, rates[2].median, rates[2].min, rates[2].max);
 }
 
-static void print_json(const struct options *options, struct spread rates[3], uint64_t failed)
+static double median_of(const struct sample samples[], uint32_t count, size_t member)
 {
+    double values[ROUNDS_MAX];
+    for (uint32_t i = 0; i < count; i++)
+        memcpy(&values[i], (const uint8_t *)&samples[i] + member, sizeof(double));
+    return spread_of(values, count).median;
+}
+
+static void print_json(const struct options *options, const struct sample bare[],
+                       const struct sample queue[], struct spread rates[3], uint64_t failed)
+{
+    uint32_t n = options->rounds;
     printf("{\"bench\":\"micro_hsm\",\"token\":\"%s\",\"signers\":%u,\"sessions\":%u,\"cores\":%u,"
            "\"rounds\":%u,\"seconds\":%.1f,\"bare_per_s\":%.0f,\"queue_per_s\":%.0f,"
-           "\"ratio\":%.4f,\"ratio_min\":%.4f,\"ratio_max\":%.4f,\"failed\":%llu}\n",
+           "\"ratio\":%.4f,\"ratio_min\":%.4f,\"ratio_max\":%.4f,\"bare_cpu_us\":%.1f,"
+           "\"queue_cpu_us\":%.1f,\"cores_cpu_us\":%.1f,\"latency_p50_us\":%.0f,"
+           "\"latency_p99_us\":%.0f,\"failed\":%llu}\n",
            options->token, options->signers, options->sessions, options->cores, options->rounds,
            options->seconds_x10 / 10.0, rates[0].median, rates[1].median, rates[2].median,
-           rates[2].min, rates[2].max, (unsigned long long)failed);
+           rates[2].min, rates[2].max, median_of(bare, n, offsetof(struct sample, cpu_us)),
+           median_of(queue, n, offsetof(struct sample, cpu_us)),
+           median_of(queue, n, offsetof(struct sample, engine_us)),
+           median_of(queue, n, offsetof(struct sample, latency_p50_us)),
+           median_of(queue, n, offsetof(struct sample, latency_p99_us)),
+           (unsigned long long)failed);
 }
 
 /* --- */
@@ -697,6 +714,6 @@ int main(int argc, char **argv)
         rates[i] = spread_of(values[i], options.rounds);
     print_text(&options, bare, queue, rates);
     if (options.json)
-        print_json(&options, rates, failed);
+        print_json(&options, bare, queue, rates, failed);
     return failed == 0 ? 0 : 1;
 }

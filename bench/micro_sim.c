@@ -420,7 +420,7 @@ static void usage(FILE *out)
             "  --jobs      signatures of the latency part (4000); the rate part has five times as\n"
             "              many, and neither takes more than a minute\n"
             "  --sessions  of the latency part: few, so that none waits for another (2)\n"
-            "  --many      of the rate part (three for each engine)\n"
+            "  --many      of the rate part (four for each engine)\n"
             "  --json      one JSON object instead of text\n");
 }
 
@@ -514,7 +514,7 @@ int main(int argc, char **argv)
     b.floor_us = floor_of(&b);
     uint32_t many = b.options.many;
     if (many == 0)
-        many = b.description.engines != 0 ? 3 * b.description.engines : 16;
+        many = b.description.engines != 0 ? 4 * b.description.engines : 16;
     uint32_t most = b.description.sessions_max - 1; /* one is logged in */
     many = many > most ? most : many;
     many = many > SESSIONS_MAX ? SESSIONS_MAX : many;

@@ -78,13 +78,14 @@
 
 /* verification */
 #define VERIFY_BOARD_MAX      8192 /* jobs offered per core; power of two */
-#define VERIFY_CHUNK          8    /* jobs claimed at once */
-#define VERIFY_PER_TURN_MAX   32
+#define VERIFY_CHUNK          16   /* jobs claimed at once: two vectors of eight lanes */
+#define VERIFY_PER_TURN_MAX   64
 #define VERIFY_LEND_MIN       4    /* fewer are not worth waking a core */
 
 /* costly work off the cores (password hashes, MACs with many iterations) */
 #define COSTLY_JOBS_PER_CORE_MAX 64
-#define COSTLY_THREADS           1
+#define COSTLY_SAME_MS           1000
+#define COSTLY_SAME_COUNT        64
 
 /* store */
 #define STORE_JOBS_PER_CORE_MAX 4096 /* staged or waiting; power of two */

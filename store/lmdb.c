@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <lmdb.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -13,8 +14,8 @@ enum {
     READERS_MAX = 2 * CORES_MAX + 128,
     DISK_FULL_BELOW = 4 << 20,
     FILL_PAGE = 4096,
-    FILL_LOW = 1 << 20,   /* filled further when less than this is left */
-    FILL_AHEAD = 2 << 20,
+    FILL_LOW = 2 << 20, /* filled further when less than this is left */
+    FILL_AHEAD = 4 << 20,
     MAP_SIZE_STEP = 1 << 16,
     LOCK_FILE_SIZE = 64 * (READERS_MAX + 64), /* a slot is a cache line; LMDB's head takes a few */
 };
@@ -218,23 +219,24 @@ void db_env_reap_readers(struct db_env *env)
         log_info("store-readers-reaped", "count=%d", dead);
 }
 
-/* Writes zeros behind the end of the file, page by page, before LMDB gets there. A commit then changes
- * no length and no extent, so its sync waits for no journal of the file system; and the page cache
- * keeps single pages, where LMDB's long writes would leave large folios whose every later write of
- * one page walks the buffers of all. No room is no error here: the commit that needs it will say so. */
+/* Writes zeros behind the end of the file, page by page, before LMDB gets there. A commit then
+ * changes no length and no extent, so its sync waits for no journal of the file system; and the
+ * page cache keeps single pages, where LMDB's long writes would leave large folios whose every
+ * later write of one page walks the buffers of all. No room is no error here: the commit that needs
+ * it will say so. */
 void db_env_fill(struct db_env *env)
 {
     static const uint8_t zeros[FILL_PAGE];
-    MDB_envinfo info;
     mdb_filehandle_t fd;
     struct stat status;
-    if (mdb_env_info(env->env, &info) != 0 || mdb_env_get_fd(env->env, &fd) != 0)
+    uint64_t map_size, used;
+    db_env_space(env, &map_size, &used);
+    if (map_size == 0 || mdb_env_get_fd(env->env, &fd) != 0)
         return;
-    uint64_t used = (uint64_t)(info.me_last_pgno + 1) * FILL_PAGE;
     if (used + FILL_LOW <= env->filled || fstat(fd, &status) != 0)
         return;
     uint64_t at = ((uint64_t)status.st_size + FILL_PAGE - 1) / FILL_PAGE * FILL_PAGE;
-    uint64_t end = used + FILL_AHEAD < info.me_mapsize ? used + FILL_AHEAD : info.me_mapsize;
+    uint64_t end = used + FILL_AHEAD < map_size ? used + FILL_AHEAD : map_size;
     while (at < end && pwrite(fd, zeros, sizeof(zeros), (off_t)at) == (ssize_t)sizeof(zeros))
         at += FILL_PAGE;
     env->filled = at;

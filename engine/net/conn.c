@@ -583,7 +583,8 @@ void conn_rearm(struct conn *conn)
 {
     if (conn->state == CONN_DEAD || conn->recv_armed || conn->eof || conn->paused)
         return;
-    if (ring_recv_multishot(conn->net->ring, &conn->recv_op, conn->fd) == ERR_OK)
+    if (ring_buffers_free(conn->net->ring) > 0 &&
+        ring_recv_multishot(conn->net->ring, &conn->recv_op, conn->fd) == ERR_OK)
         conn->recv_armed = true;
     else
         conn_enlist(conn, LIST_RETRY);

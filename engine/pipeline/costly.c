@@ -5,7 +5,9 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
+#include "base/secret.h"
 #include "limits.h"
 
 struct lane {
@@ -13,8 +15,16 @@ struct lane {
     void *mem;
 };
 
+/* A line that starts its shift opens many connections with one password at once; the hash is run
+ * for the first of them. */
+struct recent {
+    uint8_t same[32];
+    uint64_t until_ns;
+};
+
 struct costly {
     pthread_t thread;
+    struct recent recent[COSTLY_SAME_COUNT]; /* the worker's own */
     struct wake wake;
     struct wake_flag flag;
     _Atomic bool stop;
@@ -24,6 +34,21 @@ struct costly {
     uint32_t core_count;
     struct lane lanes[CORES_MAX];
 };
+
+static void run_or_recall(struct costly *costly, struct costly_job *job)
+{
+    struct recent *recent = &costly->recent[job->same[0] % COSTLY_SAME_COUNT];
+    uint64_t now_ns = clock_mono_ns();
+    if (now_ns < recent->until_ns && secret_eq(BYTES_ARRAY(recent->same), BYTES_ARRAY(job->same))) {
+        job->err = ERR_OK;
+        return;
+    }
+    job->run(job);
+    if (job->err == ERR_OK) {
+        memcpy(recent->same, job->same, sizeof(recent->same));
+        recent->until_ns = clock_mono_ns() + COSTLY_SAME_MS * NS_PER_MS;
+    }
+}
 
 static bool work_once(struct costly *costly)
 {
@@ -38,7 +63,7 @@ static bool work_once(struct costly *costly)
         memcpy(&job, spsc_slot_out(ring, 0), sizeof(job));
         spsc_release(ring, 1);
         any = true;
-        job->run(job);
+        run_or_recall(costly, job);
         struct message message = {.kind = costly->message_kind, .ptr = job};
         /* The mailbox holds more than all jobs in flight: it can only be full of other things, and
          * those are taken every turn. */

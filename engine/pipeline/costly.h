@@ -24,6 +24,8 @@ struct costly_job {
     struct bytes input; /* e.g. the password; the owner wipes it */
     const char *hash;   /* e.g. crypt(5) */
     uint32_t value;     /* e.g. the station's index */
+    uint8_t same[32];   /* keyed digest of all that decides the result: jobs that agree in it and
+                           follow within COSTLY_SAME_MS share one run that ended well */
 };
 
 enum err costly_start(uint32_t core_count, struct mailboxes *mailboxes, uint32_t sender,

@@ -84,7 +84,9 @@ static void issuance_finish(struct core *core, struct issuance *issuance)
         }
     } else {
         metric_refused(core->metrics, issuance->err);
-        commit_refusal(core, exchange, issuance->err);
+        if (!issuance->journaled) {
+            commit_refusal(core, exchange, issuance->err, issuance->refusal_text);
+        }
     }
     pool_put(&core->issuances, pool_index(&core->issuances, issuance));
     if (--exchange->issuances_left == 0) {

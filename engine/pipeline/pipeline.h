@@ -73,6 +73,7 @@ struct exchange {
     uint32_t issuances_left;
     enum err err;
     bool decoded;
+    bool journaled;     /* as of issuances */
     bool basic_checked; /* the costly answer is in */
     uint32_t retry_after_s;
     char request_id[REQUEST_ID_LEN + 1];
@@ -92,6 +93,8 @@ struct issuance {
     enum stage stage;
     enum err err;
     bool repeat;
+    bool journaled;            /* the store's transaction has recorded the refusal already */
+    struct bytes refusal_text; /* for the journal, beside the code */
     struct lent_verify verify;
     struct issue_facts facts;
     uint8_t *tbs;
@@ -213,7 +216,8 @@ void stage_commit(struct core *core, struct issuance *slots[], enum verdict verd
 
 /* Confirmations and refusals go to the store without an issuance. */
 enum verdict commit_confirmation(struct core *core, struct exchange *exchange);
-void commit_refusal(struct core *core, const struct exchange *exchange, enum err err);
+void commit_refusal(struct core *core, const struct exchange *exchange, enum err err,
+                    struct bytes text);
 /* Handles one finished store job. */
 void commit_done(struct core *core, struct store_job *job);
 

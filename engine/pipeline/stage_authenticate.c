@@ -219,6 +219,13 @@ static enum verdict basic_start(struct core *core, struct exchange *exchange, st
             index == NO_STATION ? DUMMY_HASH : exchange->snapshot->stations[index].password_hash,
         .value = index,
     };
+    /* user, password and the hash they are held against */
+    uint8_t both[32 + 32];
+    hmac_once(HASH_SHA256, BYTES_ARRAY(core->shared->cache_key), all, both);
+    hmac_once(HASH_SHA256, BYTES_ARRAY(core->shared->cache_key),
+              bytes_of_str(exchange->costly.hash), both + 32);
+    hmac_once(HASH_SHA256, BYTES_ARRAY(core->shared->cache_key), BYTES_ARRAY(both),
+              exchange->costly.same);
     exchange->err = costly_submit(core->shared->costly, &exchange->costly);
     if (exchange->err != ERR_OK) {
         secret_wipe(text, AUTHORIZATION_MAX);

@@ -133,7 +133,7 @@ static bool may_record(struct core *core, enum err err)
     return true;
 }
 
-static void record(struct core *core, const struct refusal_facts *facts)
+static void record(struct core *core, const struct refusal_facts *facts, struct bytes text)
 {
     struct store_job *job = store_job_take(core->shared->store, core->index);
     if (!job) {
@@ -143,11 +143,16 @@ static void record(struct core *core, const struct refusal_facts *facts)
     job->apply = refusal_apply;
     job->facts_len = sizeof(*facts);
     memcpy(job->facts, facts, sizeof(*facts));
+    job->data_len = (uint32_t)(text.len < JOURNAL_TEXT_MAX ? text.len : JOURNAL_TEXT_MAX);
+    if (text.len > 0) {
+        memcpy(job->data, text.ptr, job->data_len);
+    }
     store_job_submit(core->shared->store, core->index, job);
     core->store_dirty = true;
 }
 
-void commit_refusal(struct core *core, const struct exchange *exchange, enum err err)
+void commit_refusal(struct core *core, const struct exchange *exchange, enum err err,
+                    struct bytes text)
 {
     if (refusal_record_of(err) == REFUSAL_NOT_RECORDED || !may_record(core, err)) {
         return;
@@ -172,9 +177,9 @@ void commit_refusal(struct core *core, const struct exchange *exchange, enum err
     if (core->journal_suppressed > 0) {
         struct refusal_facts suppressed = {.suppressed = core->journal_suppressed};
         core->journal_suppressed = 0;
-        record(core, &suppressed);
+        record(core, &suppressed, (struct bytes){0});
     }
-    record(core, &facts);
+    record(core, &facts, text);
 }
 
 /* --- what comes back --- */
@@ -189,6 +194,7 @@ static void issuance_committed(struct core *core, const struct store_job *job)
     hist_add(&core->metrics->commit_ns, core->now_ns - issuance->since_ns);
     issuance->err = job->err;
     if (job->err != ERR_OK) {
+        issuance->journaled = err_class_of(job->err) == ERR_CLASS_REFUSAL;
         pipeline_resume(core, issuance, VERDICT_REFUSE);
         return;
     }
@@ -216,6 +222,7 @@ void commit_done(struct core *core, struct store_job *job)
         struct exchange *exchange = (struct exchange *)(uintptr_t)job->tag;
         exchange->err = job->err;
         exchange->token = job->token;
+        exchange->journaled = err_class_of(job->err) == ERR_CLASS_REFUSAL;
         pipeline_resume_exchange(core, exchange, STAGE_COMMIT,
                                  job->err == ERR_OK ? VERDICT_RESPOND : VERDICT_REFUSE);
     }

@@ -67,6 +67,15 @@ static enum err fill_facts(struct issuance *issuance)
     return ERR_OK;
 }
 
+/* A key seen before is an alarm: the journal names both devices. */
+static void note_refusal(struct issuance *issuance, const struct cert_view *owner)
+{
+    uint8_t text[JOURNAL_TEXT_MAX];
+    struct writer out = writer_of(text, sizeof(text));
+    device_refusal_text(issuance->err, &issuance->facts, owner, &out);
+    issuance->refusal_text = arena_dup(&issuance->exchange->net.arena, writer_view(&out));
+}
+
 static enum verdict admit_one(struct core *core, struct issuance *issuance)
 {
     struct exchange *exchange = issuance->exchange;
@@ -94,6 +103,7 @@ static enum verdict admit_one(struct core *core, struct issuance *issuance)
         return VERDICT_RESPOND;
     }
     case ADMIT_REFUSE:
+        note_refusal(issuance, &stored);
         break;
     }
     return VERDICT_REFUSE;

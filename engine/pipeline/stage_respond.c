@@ -34,7 +34,9 @@ enum verdict stage_respond(struct core *core, struct exchange *exchange)
         refuse(exchange, err, &answer);
         if (!counted) {
             metric_refused(core->metrics, err);
-            commit_refusal(core, exchange, err);
+            if (!exchange->journaled) {
+                commit_refusal(core, exchange, err, (struct bytes){0});
+            }
         }
         if (err_class_of(err) == ERR_CLASS_BUG) {
             log_error("internal", "request=%s", exchange->request_id);

@@ -1,5 +1,5 @@
 /* internal.h: inside hsm/queue: what the cores' side (queue.c, dispatch.c) and the main thread's
- * side (supervise.c, spawn.c) share.
+ * side (supervise.c, life.c, login.c, spawn.c) share.
  *
  * A signer process is one epoch of its signer. The main thread publishes `epoch_up` when a process
  * is ready and `epoch_dead` when it has ended; each core notices by itself. A core that uses the
@@ -33,7 +33,7 @@ enum {
 /* How much work is given to a signer ahead of time. */
 #define AHEAD_NS (20 * NS_PER_MS)
 /* A signer that finishes nothing for this long, though it is given work, is passed over and its
- * work is given to others; see also HANG_* in supervise.c. */
+ * work is given to others; see also HANG_* in life.c. */
 #define STALL_NS (250 * NS_PER_MS)
 /* How often jobs that found no signer look again. */
 #define HELD_CHECK_NS (20 * NS_PER_MS)

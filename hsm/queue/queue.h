@@ -41,7 +41,7 @@ struct hsm_token_config {
     const char *pin_env;
     const char *pin_credential; /* systemd credential name */
     uint32_t signer_count;      /* processes, >= 1 */
-    uint32_t sessions;          /* worker threads of each */
+    uint32_t sessions;          /* worker threads of each; one session more holds the login */
     uint32_t deadline_ms;       /* of one job; 0: SIGN_DEADLINE_MS */
     const char *rv_classes;     /* overrides, "CKR_NAME=class,..." or NULL */
     bool allow_network;         /* the module reaches its HSM over TCP: the sandbox lets it */

@@ -69,7 +69,7 @@ static_assert(sizeof(struct shm_done) == 32, "two to a cache line");
 
 enum shm_state {
     SHM_LOADING,   /* also before the process has written anything */
-    SHM_LOGGED_IN, /* the PIN was right: others may use it too */
+    SHM_LOGGED_IN, /* the PIN was right */
     SHM_READY,
     SHM_STOPPED,
 };

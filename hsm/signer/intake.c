@@ -155,12 +155,13 @@ static uint32_t divide_up(uint32_t a, uint32_t b)
     return (a + b - 1) / b;
 }
 
-/* A fair share of what is pending among the workers that have nothing to do, at least what makes a
- * wake worth it, at most what BATCH_NS has room for. */
+/* A fair share of what is pending, at least what makes a wake worth it, at most what BATCH_NS has
+ * room for. Of its share a worker takes half: while it signs that, the core can answer what it gave
+ * back and send more, so that it need not wait when it returns. */
 static uint32_t share_of(const struct station *station, uint64_t service)
 {
     const struct intake *intake = &station->intake;
-    uint32_t share = divide_up(intake->pending, station->config.sessions - intake->signing);
+    uint32_t share = divide_up(intake->pending, 2 * station->config.sessions);
     uint32_t least = shm_share(service);
     uint64_t most = service == 0 ? 1 : BATCH_NS / service;
     if (share < least)
@@ -194,9 +195,6 @@ uint32_t intake_take(struct worker *worker, struct slot_ref out[SIGN_BATCH_MAX])
     struct intake *intake = &station->intake;
     struct shm_signer *shm = station->shm;
     pthread_mutex_lock(&intake->lock);
-    if (worker->has_batch)
-        intake->signing--; /* the last batch is out of its hands */
-    worker->has_batch = false;
     note_service(worker);
     if (worker->woken) {
         /* Dekker's with view_publish again: a core that still counts this worker as searching has
@@ -214,7 +212,6 @@ uint32_t intake_take(struct worker *worker, struct slot_ref out[SIGN_BATCH_MAX])
     uint32_t count = share_of(station, service);
     for (uint32_t i = 0; i < count; i++)
         out[i] = pop(intake);
-    intake->signing++;
     /* What stays behind is for others: cores only wake for what they bring themselves. */
     uint32_t wanted = divide_up(intake->pending, shm_share(service));
     uint32_t searching = atomic_load_explicit(&shm->searching, memory_order_relaxed);
@@ -224,7 +221,6 @@ uint32_t intake_take(struct worker *worker, struct slot_ref out[SIGN_BATCH_MAX])
     if (wake)
         shm_wake(shm, wanted - searching);
     group_by_key(station, out, count);
-    worker->has_batch = true;
     return count;
 }
 

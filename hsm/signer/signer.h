@@ -33,7 +33,6 @@ struct intake {
     uint16_t *next;           /* [core * SHM_SLOTS + slot] */
     uint16_t head[KEYS_MAX][CORES_MAX], tail[KEYS_MAX][CORES_MAX];
     uint32_t pending;
-    uint32_t signing; /* workers that have a batch in hand */
     uint32_t next_key;
     uint32_t next_core[KEYS_MAX];
 };
@@ -84,9 +83,8 @@ struct worker {
     struct worker_key *keys[KEYS_MAX]; /* for the configured ones */
     _Atomic bool settled;              /* its first session is open, or could not be opened */
     bool woken;                        /* it was taken out of `sleepers` and is in `searching` */
-    bool has_batch;
-    uint64_t batch_service_ns; /* of the last batch, */
-    uint32_t batch_count;      /* for so many signatures */
+    uint64_t batch_service_ns;         /* of the last batch, */
+    uint32_t batch_count;              /* for so many signatures */
 };
 
 /* --- pin.c --- */

@@ -457,3 +457,20 @@ def test_idevid_profile(app):
     assert cert.not_valid_after.year == 9999
     usage = cert.extensions.get_extension_for_class(x509.KeyUsage)
     assert usage.critical and usage.value.digital_signature
+
+
+def test_each_refusal_is_journaled_once_and_a_stolen_key_names_both_devices(app):
+    key = new_key()
+    app.enroll_cert(csr("journal-a", key))
+    assert post(app, b64(csr("journal-b", key)))[0] == 403
+    assert post(app, b64(csr("journal-a", new_key())))[0] == 403
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        rows = app.tool_json("journal", "list", "--limit", "40")["records"]
+        mine = [r for r in rows if "journal-b" in str(r) or ("journal-a" in str(r) and "already-prov" in str(r))]
+        if len(mine) >= 2:
+            break
+        time.sleep(0.05)
+    stolen = [r for r in mine if "key-already-used" in str(r)]
+    assert len(stolen) == 1 and "journal-a" in str(stolen[0]) and "journal-b" in str(stolen[0]), mine
+    assert len([r for r in mine if "device-already-provisioned" in str(r)]) == 1, mine

@@ -20,7 +20,7 @@ NAME
     $PROGRAM - try certmill in a fresh, minimal Debian 12
 
 SYNOPSIS
-    $PROGRAM [--dir DIR] [--keep] [--user] [STEP...] [-- COMMAND...]
+    $PROGRAM [--dir DIR] [--commit REV] [--keep] [--user] [STEP...] [-- COMMAND...]
 
 DESCRIPTION
     Makes a root file system with debootstrap (minbase, $BROUGHT_ALONG), from the
@@ -38,6 +38,8 @@ DESCRIPTION
     whatever is still running at the end goes away with them.
 
 OPTIONS
+    --commit REV
+                Copy this commit, not the working tree.
     --dir DIR   Where the root file systems lie, default \${TMPDIR:-/tmp}/certmill-chroot; about
                 4 GB. Remove it when it is not needed any more.
     --keep      Go on in the root of the last call, with its packages, its wolfSSL and its build.
@@ -111,19 +113,29 @@ copy_tree()
 {
     mkdir -p "$root$TREE"
     find "$root$TREE" -mindepth 1 -maxdepth 1 ! -name build -exec rm -rf {} +
+    if [[ -n $commit ]]; then
+        git -C "$HERE" archive "$commit" | tar -C "$root$TREE" --no-same-owner -xpmf -
+    else
+        copy_working_tree
+    fi
+    git -C "$root$TREE" init -q # as a clone has it
+    if [[ $account != root ]]; then
+        chroot "$root" id "$account" >/dev/null 2>&1 ||
+            chroot "$root" useradd --create-home --shell /bin/bash "$account"
+        echo "$account ALL=(ALL) NOPASSWD: ALL" >"$root/etc/sudoers.d/$account"
+        chmod 0440 "$root/etc/sudoers.d/$account"
+    fi
+    chroot "$root" chown -R "$account": "$TREE"
+}
+
+copy_working_tree()
+{
     (cd "$HERE" && git ls-files -coz --exclude-standard |
         while IFS= read -r -d '' file; do
             if [[ -e $file || -L $file ]]; then
                 printf '%s\0' "$file"
             fi
         done | tar --null -T - -cf -) | tar -C "$root$TREE" --no-same-owner -xpf -
-    git -C "$root$TREE" init -q # as a clone has it
-    if [[ $account != root ]]; then
-        chroot "$root" useradd --create-home --shell /bin/bash "$account" 2>/dev/null || true
-        echo "$account ALL=(ALL) NOPASSWD: ALL" >"$root/etc/sudoers.d/$account"
-        chmod 0440 "$root/etc/sudoers.d/$account"
-        chroot "$root" chown -R "$account": "$TREE"
-    fi
 }
 
 # ---------------------------------------------------------------------------------------------
@@ -192,14 +204,19 @@ main()
     local -a steps=()
     dir=${TMPDIR:-/tmp}/certmill-chroot
     account=root
+    commit=""
     while (($# > 0)); do
         case $1 in
             --dir)
                 dir=${2:?--dir needs a folder}
                 shift
                 ;;
+            --commit)
+                commit=${2:?--commit needs a revision}
+                shift
+                ;;
             --keep) keep=yes ;;
-            --user) account=operator ;;
+            --user) account=builder ;;
             --help | -h)
                 usage
                 return

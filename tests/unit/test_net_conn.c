@@ -171,6 +171,7 @@ static void hears_mixed(struct peer *peer)
     }
     assert_int_equal(heard_count(peer, "Connection: close"), 1);
     assert_false(has_heard(peer, "never"));
+    assert_int_equal(server.given_count % 5, 0); /* nor was it given to the pipeline */
 }
 
 /* Whole, octet by octet, and in random pieces: the same answers. */

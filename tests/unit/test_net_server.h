@@ -43,7 +43,7 @@ struct server {
 };
 
 static struct server server;
-static _Atomic uint64_t skipped_ns;
+static _Atomic uint64_t skipped_ns, frozen_ns; /* frozen_ns: the time stands still at it */
 
 static inline uint64_t real_ns(clockid_t id)
 {
@@ -55,7 +55,7 @@ static inline uint64_t real_ns(clockid_t id)
 static inline uint64_t skipping_mono(void *ctx)
 {
     (void)ctx;
-    return real_ns(CLOCK_MONOTONIC) + skipped_ns;
+    return frozen_ns != 0 ? frozen_ns : real_ns(CLOCK_MONOTONIC) + skipped_ns;
 }
 
 static inline uint64_t skipping_wall(void *ctx)
@@ -162,7 +162,7 @@ static inline void server_open(struct net_config config, const uint32_t chunk_co
     static const struct clock_source skipping = {skipping_mono, skipping_wall, NULL};
     static const uint32_t usual[3] = {2048, 64, 8};
     char detail[256] = "";
-    skipped_ns = 0;
+    skipped_ns = frozen_ns = 0;
     clock_replace(&skipping);
     server = (struct server){.automatic = true, .body_limit = BODY_MAX, .handed_fd = -1};
     assert_int_equal(tls_global_init(), ERR_OK);

@@ -140,6 +140,38 @@ static void what_was_committed_is_there_again(void **state)
     assert_int_equal(fixture_verify(fx), 6);
 }
 
+static off_t file_size(const struct fixture *fx)
+{
+    char path[200];
+    struct stat status;
+    snprintf(path, sizeof(path), "%s/data.mdb", fx->dir);
+    assert_int_equal(stat(path, &status), 0);
+    assert_true(status.st_blocks * 512 >= status.st_size); /* written, not only long */
+    return status.st_size;
+}
+
+/* A commit finds its pages written before, so that its sync need not wait for the file system's own
+ * journal: the file grows in steps, between commits. */
+static void the_file_is_written_ahead(void **state)
+{
+    struct fixture *fx = *state;
+    struct store_stats stats;
+    off_t last = 0;
+    int grown = 0;
+    for (uint64_t key = 1; key <= 400; key++) {
+        char id[16];
+        snprintf(id, sizeof(id), "dev-%d", (int)key);
+        struct issue_facts facts = fixture_facts(fx, fx->line_a, id, key);
+        assert_int_equal(fixture_issue(fx, &facts)->err, ERR_OK);
+        store_stats(fx->store, &stats);
+        off_t size = file_size(fx);
+        assert_true((uint64_t)size >= stats.map_used + (1 << 20));
+        grown += size != last;
+        last = size;
+    }
+    assert_true(grown <= 3);
+}
+
 /* The CLI beside the daemon: LMDB wants another process for that. */
 static void a_tool_reads_beside_the_daemon(void **state)
 {
@@ -188,7 +220,8 @@ int main(int argc, char **argv)
         TEST(a_second_daemon_is_refused),        TEST(the_directory_is_made_private),
         TEST(what_cannot_be_opened_says_why),    TEST(another_version_is_left_alone),
         TEST(what_is_no_store_is_not_opened),    TEST(ids_are_given_once),
-        TEST(what_was_committed_is_there_again), TEST(a_tool_reads_beside_the_daemon),
+        TEST(what_was_committed_is_there_again), TEST(the_file_is_written_ahead),
+        TEST(a_tool_reads_beside_the_daemon),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

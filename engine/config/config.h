@@ -100,6 +100,7 @@ struct config_line {
     config_bool client_cert;      /* default true */
     config_bool renewal;          /* default true: re-enrollment by the current certificate */
     config_bool require_pop_link; /* default false */
+    config_bool hold;             /* default false: requests are answered "later" (EST 202) */
     config_bool confirm;          /* default true */
     config_bool test;
     uint32_t base64_wrap; /* 0 | 64 | 76 */

@@ -52,6 +52,7 @@ static void default_lists(struct config *config)
         settle(&line->client_cert, true);
         settle(&line->renewal, true);
         settle(&line->require_pop_link, false);
+        settle(&line->hold, false);
         settle(&line->confirm, true);
         settle(&line->test, false);
     }

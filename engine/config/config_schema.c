@@ -102,6 +102,7 @@ static const cyaml_schema_field_t LINE[] = {
     SWITCH_OPT("client_cert", struct config_line, client_cert),
     SWITCH_OPT("renewal", struct config_line, renewal),
     SWITCH_OPT("require_pop_link", struct config_line, require_pop_link),
+    SWITCH_OPT("hold", struct config_line, hold),
     SWITCH_OPT("confirm", struct config_line, confirm),
     SWITCH_OPT("test", struct config_line, test),
     UINT_OPT("base64_wrap", struct config_line, base64_wrap),

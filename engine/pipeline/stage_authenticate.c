@@ -375,7 +375,7 @@ static enum err authorize(const struct exchange *exchange)
             err = check_pop_link(exchange, &message->requests[i]);
         }
     }
-    return err;
+    return err == ERR_OK && exchange->line->config->hold ? ERR_HELD : err;
 }
 
 enum verdict stage_authenticate(struct core *core, struct exchange *exchange)

@@ -67,10 +67,10 @@ static bool same_request(const struct http_request *a, const struct http_request
     return bytes_eq(a->method, b->method) && bytes_eq(a->path, b->path) &&
            bytes_eq(a->query, b->query) && bytes_eq(a->host, b->host) &&
            bytes_eq(a->content_type, b->content_type) &&
-           bytes_eq(a->authorization, b->authorization) &&
-           bytes_eq(a->user_agent, b->user_agent) && a->content_length == b->content_length &&
-           a->has_body == b->has_body && a->chunked == b->chunked && a->http10 == b->http10 &&
-           a->keep_alive == b->keep_alive && a->expect_continue == b->expect_continue;
+           bytes_eq(a->authorization, b->authorization) && bytes_eq(a->user_agent, b->user_agent) &&
+           a->content_length == b->content_length && a->has_body == b->has_body &&
+           a->chunked == b->chunked && a->http10 == b->http10 && a->keep_alive == b->keep_alive &&
+           a->expect_continue == b->expect_continue;
 }
 
 static void check_cuts(const uint8_t *data, size_t size, unsigned step, const struct outcome *whole)
@@ -118,7 +118,8 @@ static void check_round_trip(const struct http_request *request)
         writer_put_str(&out, "Transfer-Encoding:chunked\r\n");
     else if (request->has_body)
         writer_printf(&out, "Content-Length:%llu\r\n", (unsigned long long)request->content_length);
-    writer_put_str(&out, request->keep_alive ? "Connection:keep-alive\r\n" : "Connection:close\r\n");
+    writer_put_str(&out,
+                   request->keep_alive ? "Connection:keep-alive\r\n" : "Connection:close\r\n");
     if (request->expect_continue)
         writer_put_str(&out, "Expect:100-continue\r\n");
     writer_put_str(&out, "\r\n");
@@ -144,7 +145,8 @@ static void check_head(const uint8_t *data, size_t size, unsigned step)
         check_round_trip(&whole.request);
 }
 
-/* --- a second opinion on chunked bodies ---------------------------------------------------------*/
+/* --- a second opinion on chunked bodies
+ * ---------------------------------------------------------*/
 
 static bool is_token(char c)
 {
@@ -218,8 +220,8 @@ static bool reference_decode(const char *text, size_t size, uint8_t *out, size_t
     return true;
 }
 
-static enum http_progress decode(const uint8_t *data, size_t size, unsigned step, struct writer *body,
-                                 size_t *out_used, enum err *out_err)
+static enum http_progress decode(const uint8_t *data, size_t size, unsigned step,
+                                 struct writer *body, size_t *out_used, enum err *out_err)
 {
     struct http_chunked decoder = {0};
     enum http_progress progress = HTTP_NEED_MORE;

@@ -101,6 +101,8 @@ void byteq_commit(struct byteq *queue, struct chunk_source *source, const struct
 
 bool byteq_put(struct byteq *queue, struct chunk_source *source, struct bytes data)
 {
+    if (data.len == 0)
+        return true;
     /* Fill the last chunk's rest, then one more chunk for all that is left: if there is none,
      * nothing was put. */
     size_t rest = queue->last == NULL ? 0 : room_in(queue->last);

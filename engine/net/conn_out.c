@@ -99,6 +99,8 @@ static bool write_answer(struct conn *conn, struct net_request *request, struct 
         if (bytes_eq(request->http.method, BYTES_LIT("HEAD")))
             answer->sent = answer->response.body.len;
     }
+    if (answer->sent == answer->response.body.len)
+        return true; /* also where there is no body to point into */
     struct bytes rest = bytes_of(answer->response.body.ptr + answer->sent,
                                  answer->response.body.len - answer->sent);
     if (rest.len > out->cap - out->len)

@@ -145,11 +145,13 @@ static char *join_words(char **words, uint32_t count)
     for (uint32_t i = 0; i < count; i++) {
         len += strlen(words[i]) + 1;
     }
-    char *out = calloc(1, len);
-    for (uint32_t i = 0; out && i < count; i++) {
-        strcat(strcat(out, i ? "," : ""), words[i]);
+    char *text = calloc(1, len);
+    struct writer out = writer_of(text, text ? len - 1 : 0);
+    for (uint32_t i = 0; i < count; i++) {
+        writer_put_str(&out, i ? "," : "");
+        writer_put_str(&out, words[i]);
     }
-    return out;
+    return text;
 }
 
 static enum err start_hsm(struct appliance *appliance, char out_detail[CONFIG_ERROR_MAX])

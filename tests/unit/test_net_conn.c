@@ -302,6 +302,18 @@ static void test_old_http_and_head(void **state)
     until(has_heard(&peer, "/next"));
     assert_true(has_heard(&peer, "Content-Length: 5\r\n\r\nHTTP/1.1 200"));
     hang_up(&peer);
+
+    /* Answers without a body. */
+    server.automatic = false;
+    peer = connect_plain();
+    say(&peer, REQUEST("/") REQUEST("/"));
+    until(server.given_count >= 2 && server.given[server.given_count - 1]->number > 1);
+    until(net_exchanges_free(server.net) == 256 - 2);
+    struct exchange **last = &server.given[server.given_count - 2];
+    net_respond(server.net, &last[0]->request, &(struct http_response){.status = 204});
+    net_respond(server.net, &last[1]->request, &(struct http_response){.status = 401});
+    until(has_heard(&peer, "204 No Content") && has_heard(&peer, "Content-Length: 0\r\n\r\n"));
+    hang_up(&peer);
 }
 
 /* An answer that closes ends the connection; what was asked after it gets none, and its pipeline

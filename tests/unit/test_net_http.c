@@ -265,8 +265,7 @@ static void test_smuggling_refused(void **state)
         "Transfer-Encoding: xchunked\r\n",
         "Transfer-Encoding: \"chunked\"\r\n",
         "Transfer-Encoding: chunked;q=1\r\n",
-        "Transfer-Encoding:\x0b"
-        "chunked\r\n",
+        "Transfer-Encoding:\013chunked\r\n",
         "Transfer-Encoding: chunk\r\n",
         "Transfer-Encoding:\r\n",
         /* lengths that others read otherwise */

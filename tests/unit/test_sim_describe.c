@@ -255,7 +255,7 @@ static void control_files(void **state)
     assert_int_equal(got_faults.count, 1);
     char yaml[4096] = "faults:\n";
     for (int i = 0; i <= FAULTS_MAX; i++)
-        strcat(yaml, "- {kind: error}\n");
+        snprintf(yaml + strlen(yaml), sizeof(yaml) - strlen(yaml), "- {kind: error}\n");
     put(yaml);
     assert_int_equal(fault_set_load(path, &got_faults, error), ERR_CONFIG);
 }

@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <unistd.h>
+#include <wolfssl/options.h>
 #include <wolfssl/wolfcrypt/settings.h>
 
 #include <wolfssl/error-ssl.h>

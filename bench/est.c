@@ -307,7 +307,6 @@ static int parse(int argc, char **argv, struct bench_options *o)
     if (o->warmup == UINT32_MAX) {
         o->warmup = o->requests / 10;
     }
-    o->json_file = o->json_file ? o->json_file : NULL;
     o->threads = o->threads > o->connections ? o->connections : o->threads;
     return 0;
 }

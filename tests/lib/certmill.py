@@ -5,6 +5,7 @@ Only processes started here are ever signalled, by their id; only loopback is us
 import base64
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -30,10 +31,25 @@ PASSWORD = "station-secret"
 SLOW = 4 if SANITIZED else 1  # sanitizers make everything slower
 
 
+_ports_given = set()
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port that stays free while its daemon is down: below the range that the kernel takes the local ports of
+    outgoing connections from, so that none of a test's clients sits on it at the daemon's next start."""
+    first_ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for _ in range(1000):
+        port = random.randrange(10000, max(first_ephemeral, 11000))
+        if port in _ports_given:
+            continue
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        _ports_given.add(port)
+        return port
+    raise RuntimeError("no free port between 10000 and the ephemeral range")
 
 
 def run(args, **kw):

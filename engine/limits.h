@@ -110,6 +110,7 @@
 #define SEND_TIMEOUT_MS      30000
 #define EXCHANGE_DEADLINE_MS 15000
 #define DRAIN_TIMEOUT_MS     20000
+#define LISTEN_WAIT_MS       2000
 #define RETRY_AFTER_S        2
 
 static_assert(BODY_MAX >= EST_BODY_MAX && BODY_MAX >= CMP_BODY_MAX, "one bound for all bodies");

@@ -15,6 +15,7 @@
 
 enum {
     ACCEPT_RETRY_MS = 100,
+    LISTEN_RETRY_US = 20000,
     OUTPUT_RESERVE = 16, /* chunks; each lets one stuck connection send on */
     DESTROY_TURNS = 1000,
 };
@@ -115,6 +116,18 @@ void net_flush(struct net *net)
 
 /* --- accepting --- */
 
+/* A killed daemon's ring lets go of its listening socket a little after the process is gone. */
+static bool bind_patiently(int fd, const struct sockaddr *name, socklen_t len)
+{
+    uint64_t end_ns = clock_mono_ns() + LISTEN_WAIT_MS * NS_PER_MS;
+    while (bind(fd, name, len) != 0 || listen(fd, ACCEPT_BACKLOG) != 0) {
+        if (errno != EADDRINUSE || clock_mono_ns() >= end_ns)
+            return false;
+        usleep(LISTEN_RETRY_US);
+    }
+    return true;
+}
+
 enum err net_listen(const struct listener_config *config, int *out_fd, char out_detail[256])
 {
     union {
@@ -144,7 +157,7 @@ enum err net_listen(const struct listener_config *config, int *out_fd, char out_
               setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)) == 0;
     if (ok && name.any.sa_family == AF_INET6)
         ok = setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) == 0;
-    if (ok && bind(fd, &name.any, len) == 0 && listen(fd, ACCEPT_BACKLOG) == 0) {
+    if (ok && bind_patiently(fd, &name.any, len)) {
         *out_fd = fd;
         return ERR_OK;
     }

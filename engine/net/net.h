@@ -91,8 +91,8 @@ enum err net_create(const struct net_config *config, struct ring *ring, struct t
                     const struct net_handlers *handlers, struct net **out) MUST_USE;
 void net_destroy(struct net *net);
 
-/* Opens a listening socket (main thread; SO_REUSEADDR, backlog, CLOEXEC). detail says what to do.
- */
+/* Opens a listening socket (main thread; SO_REUSEADDR, backlog, CLOEXEC), waiting at most
+ * LISTEN_WAIT_MS for a port in use. detail says what to do. */
 enum err net_listen(const struct listener_config *config, int *out_fd,
                     char out_detail[256]) MUST_USE;
 /* Starts multishot accept on this core (one core accepts and hands out). */

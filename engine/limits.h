@@ -44,7 +44,15 @@
 #define EXCHANGES_PER_CORE_MAX       4096
 #define EXCHANGES_RESERVE            64 /* kept free so that overload can be answered with 503 */
 #define ISSUANCES_PER_CORE_MAX       16384
-#define CMP_REQUESTS_PER_MESSAGE_MAX 1024
+
+/* CMP */
+#define CMP_REQUESTS_PER_MESSAGE_MAX 1024 /* CertReqMsgs of a message, or of all in a nested one */
+#define CMP_NESTED_MAX               1024 /* inner messages */
+#define CMP_EXTRA_CERTS_MAX          10
+#define CMP_INFOS_MAX                32   /* InfoTypeAndValue of a genm, or of a header */
+#define CMP_REVOCATIONS_MAX          64   /* RevDetails of an rr */
+#define CMP_NONCE_LEN                16
+#define CMP_TRANSACTION_ID_MAX       32
 
 /* memory chunks of arenas, per core */
 #define CHUNK_SMALL_SIZE   4096

@@ -50,6 +50,27 @@ enum err_class { ERR_CLASS_NONE, ERR_CLASS_PEER, ERR_CLASS_REFUSAL, ERR_CLASS_EN
                                                        "this TLS session.")                        \
     X(POP_LINK_REQUIRED, "pop-linking-required", PEER, "This line wants the request linked to "    \
                                                        "its TLS session by challengePassword.")    \
+    /* CMP messages (RFC 9810) */                                                                 \
+    X(CMP_VERSION, "cmp-unsupported-version", PEER, "This CMP version is not served; ours are 2 "  \
+                                                    "and 3.")                                      \
+    X(CMP_MESSAGE_CHECK, "cmp-bad-message-check", PEER, "The message's protection does not "       \
+                                                        "verify, or its sender is not the signer.") \
+    X(CMP_WRONG_INTEGRITY, "cmp-wrong-integrity", PEER, "This message must not be protected this " \
+                                                        "way.")                                    \
+    X(CMP_BAD_TIME, "cmp-bad-time", PEER, "messageTime is missing or too far from this clock.")    \
+    X(CMP_SENDER_NONCE, "cmp-bad-sender-nonce", PEER, "senderNonce is missing, not 16 octets or "  \
+                                                      "used before.")                              \
+    X(CMP_RECIPIENT_NONCE, "cmp-bad-recipient-nonce", PEER, "recipNonce is not our last "          \
+                                                            "senderNonce.")                        \
+    X(CMP_TRANSACTION, "cmp-unknown-transaction", PEER, "There is no transaction with this id "    \
+                                                        "that waits for this message.")            \
+    X(CMP_CERT_ID, "cmp-bad-certificate-id", PEER, "The certificate id or hash names another "     \
+                                                   "certificate than this message may.")           \
+    X(CMP_NO_CERT_ID, "cmp-no-certificate-id", PEER, "Issuer and serial number are needed to name " \
+                                                     "the certificate.")                           \
+    X(CMP_WRONG_AUTHORITY, "cmp-wrong-authority", PEER, "certConf must be signed by the key that " \
+                                                        "signed the request, not by the new one.") \
+    X(CMP_BODY, "cmp-body-not-served", PEER, "This CMP body is not served.")                       \
     /* who asks */                                                                                 \
     X(AUTH_REQUIRED, "authentication-required", REFUSAL, "No credentials were presented.")         \
     X(AUTH_FAILED, "authentication-failed", REFUSAL, "The credentials are wrong.")                 \

@@ -11,6 +11,8 @@ enum refusal_record refusal_record_of(enum err err)
     case ERR_CLIENT_CERT_UNTRUSTED:
     case ERR_CLIENT_CERT_EXPIRED:
     case ERR_RATE_LIMITED:
+    case ERR_CMP_MESSAGE_CHECK: /* a wrong MAC or signature is a wrong credential */
+    case ERR_CMP_WRONG_INTEGRITY:
         return REFUSAL_COUNTED;
     /* of the peer's faults these are not accidents of encoding: somebody asked with a key that is
      * not theirs, or replayed a request into another session */

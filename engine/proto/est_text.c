@@ -28,6 +28,18 @@ uint16_t est_status(enum err err)
     case ERR_POP_LINK_REQUIRED:
     case ERR_NO_DEVICE_ID:
     case ERR_BAD_DEVICE_ID:
+    /* CMP's own never meet EST */
+    case ERR_CMP_VERSION:
+    case ERR_CMP_MESSAGE_CHECK:
+    case ERR_CMP_WRONG_INTEGRITY:
+    case ERR_CMP_BAD_TIME:
+    case ERR_CMP_SENDER_NONCE:
+    case ERR_CMP_RECIPIENT_NONCE:
+    case ERR_CMP_TRANSACTION:
+    case ERR_CMP_CERT_ID:
+    case ERR_CMP_NO_CERT_ID:
+    case ERR_CMP_WRONG_AUTHORITY:
+    case ERR_CMP_BODY:
         return 400;
 
     case ERR_AUTH_REQUIRED:

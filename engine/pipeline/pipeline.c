@@ -2,6 +2,8 @@
 #include "pipeline/pipeline.h"
 
 #include "base/log.h"
+#include "base/secret.h"
+#include "crypto/mac.h"
 
 struct stage_def {
     const char *name;
@@ -12,13 +14,17 @@ struct stage_def {
 
 static const struct stage_def STAGES[STAGE_COUNT] = {
     [STAGE_DECODE] = {"decode", stage_decode, NULL, STAGE_AUTHENTICATE},
-    [STAGE_AUTHENTICATE] = {"authenticate", stage_authenticate, NULL, STAGE_RESPOND},
+    [STAGE_AUTHENTICATE] = {"authenticate", stage_authenticate, NULL, STAGE_SETTLE},
     [STAGE_VERIFY] = {"verify", NULL, stage_verify, STAGE_ADMIT},
     [STAGE_ADMIT] = {"admit", NULL, stage_admit, STAGE_BUILD},
     [STAGE_BUILD] = {"build", NULL, stage_build, STAGE_SIGN},
     [STAGE_SIGN] = {"sign", NULL, stage_sign, STAGE_CHECK},
     [STAGE_CHECK] = {"check", NULL, stage_check, STAGE_COMMIT},
-    [STAGE_COMMIT] = {"commit", NULL, stage_commit, STAGE_RESPOND},
+    [STAGE_COMMIT] = {"commit", NULL, stage_commit, STAGE_SETTLE},
+    [STAGE_SETTLE] = {"settle", stage_settle, NULL, STAGE_ENCODE},
+    [STAGE_ENCODE] = {"encode", stage_encode, NULL, STAGE_PROTECT},
+    [STAGE_PROTECT] = {"protect", stage_protect, NULL, STAGE_RECORD},
+    [STAGE_RECORD] = {"record", stage_record, NULL, STAGE_RESPOND},
     [STAGE_RESPOND] = {"respond", stage_respond, NULL, STAGE_COUNT},
 };
 
@@ -71,7 +77,8 @@ static uint32_t is_take(struct is_queue *queue, struct issuance *out[], uint32_t
 static void issuance_finish(struct core *core, struct issuance *issuance)
 {
     struct exchange *exchange = issuance->exchange;
-    struct proto_outcome *outcome = &exchange->outcomes[issuance->index];
+    struct unit *unit = issuance->unit;
+    struct proto_outcome *outcome = &unit->outcomes[issuance->index];
     outcome->err = issuance->err;
     if (issuance->err == ERR_OK) {
         /* P1: nothing leaves that the store has not vouched for. */
@@ -80,44 +87,105 @@ static void issuance_finish(struct core *core, struct issuance *issuance)
             outcome->err = ERR_INTERNAL;
         } else {
             outcome->cert_der = bytes_of(issuance->cert, issuance->cert_len);
+            outcome->cert_log = issuance->cert_log;
             metric_add(core->metrics, issuance->repeat ? METRIC_REPEATED : METRIC_ISSUED, 1);
         }
     } else {
         metric_refused(core->metrics, issuance->err);
         if (!issuance->journaled) {
-            commit_refusal(core, exchange, issuance->err, issuance->refusal_text);
+            commit_refusal(core, unit, issuance->request, issuance->err, issuance->refusal_text);
         }
     }
     pool_put(&core->issuances, pool_index(&core->issuances, issuance));
     if (--exchange->issuances_left == 0) {
-        ex_push(&core->ex_queues[STAGE_RESPOND], exchange);
+        ex_push(&core->ex_queues[STAGE_SETTLE], exchange);
     }
 }
 
-/* Gives every request of a message a slot, or refuses the exchange: all or none. */
-static bool fan_out(struct core *core, struct exchange *exchange)
+/* --- units --- */
+
+uint32_t unit_count(const struct exchange *exchange)
 {
-    uint32_t count = exchange->message.request_count;
-    if (count == 0 || core->issuances.free_count < count) {
-        exchange->err = count == 0 ? ERR_BAD_REQUEST : ERR_OVERLOADED;
-        return false;
+    return 1 + exchange->inner_count;
+}
+
+struct unit *unit_at(struct exchange *exchange, uint32_t index)
+{
+    return index == 0 ? &exchange->own : &exchange->inner[index - 1];
+}
+
+/* How many certificates this unit still asks for. */
+static uint32_t issuances_wanted(const struct unit *unit)
+{
+    const struct proto_message *message = unit->message;
+    bool asks = message->action == ACTION_ENROLL || message->action == ACTION_REENROLL;
+    uint32_t count = 0;
+    for (uint32_t i = 0; asks && unit->err == ERR_OK && i < message->request_count; i++) {
+        count += message->request_errs == NULL || message->request_errs[i] == ERR_OK;
     }
-    exchange->outcomes = arena_calloc(&exchange->net.arena, count * sizeof(*exchange->outcomes));
-    if (!exchange->outcomes) {
-        exchange->err = ERR_OVERLOADED;
-        return false;
+    return count;
+}
+
+static bool make_outcomes(struct exchange *exchange, struct unit *unit)
+{
+    const struct proto_message *message = unit->message;
+    unit->outcomes =
+        arena_calloc(&exchange->net.arena, message->request_count * sizeof(*unit->outcomes));
+    for (uint32_t i = 0; unit->outcomes && message->request_errs && i < message->request_count;
+         i++) {
+        unit->outcomes[i].err = message->request_errs[i];
     }
-    exchange->issuances_left = count;
-    for (uint32_t i = 0; i < count; i++) {
+    return unit->outcomes != NULL;
+}
+
+static void fan_out_unit(struct core *core, struct unit *unit)
+{
+    const struct proto_message *message = unit->message;
+    for (uint32_t i = 0; i < message->request_count; i++) {
+        if (unit->outcomes[i].err != ERR_OK) {
+            metric_refused(core->metrics, unit->outcomes[i].err);
+            continue;
+        }
         uint32_t slot = pool_take(&core->issuances, offsetof(struct issuance, signature));
         struct issuance *issuance = pool_at(&core->issuances, slot);
-        issuance->exchange = exchange;
+        issuance->exchange = unit->exchange;
+        issuance->unit = unit;
         issuance->index = i;
-        issuance->request = &exchange->message.requests[i];
+        issuance->request = &message->requests[i];
         issuance->verify.home = core->index;
         is_push(&core->is_queues[STAGE_VERIFY], issuance);
     }
-    return true;
+}
+
+/* Gives every request of an exchange's messages a slot, or refuses the exchange: all or none. */
+static enum verdict fan_out(struct core *core, struct exchange *exchange)
+{
+    uint32_t total = 0;
+    bool room = true;
+    for (uint32_t i = 0; i < unit_count(exchange) && room; i++) {
+        struct unit *unit = unit_at(exchange, i);
+        enum proto_action action = unit->message->action;
+        if (unit->err != ERR_OK || (action != ACTION_ENROLL && action != ACTION_REENROLL)) {
+            continue;
+        }
+        total += issuances_wanted(unit);
+        room = total <= core->issuances.free_count && make_outcomes(exchange, unit);
+    }
+    if (!room) {
+        exchange->own.err = ERR_OVERLOADED;
+        return VERDICT_REFUSE;
+    }
+    if (total == 0) {
+        return VERDICT_NEXT;
+    }
+    exchange->issuances_left = total;
+    for (uint32_t i = 0; i < unit_count(exchange); i++) {
+        struct unit *unit = unit_at(exchange, i);
+        if (issuances_wanted(unit) > 0) {
+            fan_out_unit(core, unit);
+        }
+    }
+    return VERDICT_FAN_OUT;
 }
 
 void pipeline_resume(struct core *core, struct issuance *issuance, enum verdict verdict)
@@ -125,7 +193,7 @@ void pipeline_resume(struct core *core, struct issuance *issuance, enum verdict 
     switch (verdict) {
     case VERDICT_NEXT: {
         enum stage next = STAGES[issuance->stage].next;
-        if (next == STAGE_RESPOND) {
+        if (STAGES[next].exchange) {
             issuance_finish(core, issuance);
         } else {
             is_push(&core->is_queues[next], issuance);
@@ -144,21 +212,22 @@ void pipeline_resume(struct core *core, struct issuance *issuance, enum verdict 
 void pipeline_resume_exchange(struct core *core, struct exchange *exchange, enum stage stage,
                               enum verdict verdict)
 {
+    if (verdict == VERDICT_FAN_OUT) {
+        verdict = fan_out(core, exchange);
+    }
     switch (verdict) {
     case VERDICT_NEXT:
         ex_push(&core->ex_queues[STAGES[stage].next], exchange);
         break;
-    case VERDICT_FAN_OUT:
-        if (!fan_out(core, exchange)) {
-            ex_push(&core->ex_queues[STAGE_RESPOND], exchange);
-        }
+    case VERDICT_AGAIN:
+    case VERDICT_REFUSE:
+        ex_push(&core->ex_queues[STAGE_ENCODE], exchange);
         break;
     case VERDICT_RESPOND:
-    case VERDICT_REFUSE:
         ex_push(&core->ex_queues[STAGE_RESPOND], exchange);
         break;
     default:
-        break;
+        break; /* it waits: whoever completes the wait calls here again */
     }
 }
 
@@ -167,6 +236,8 @@ void pipeline_resume_exchange(struct core *core, struct exchange *exchange, enum
 void pipeline_accept(struct core *core, struct exchange *exchange)
 {
     exchange->snapshot = core->snapshot;
+    exchange->own.exchange = exchange;
+    exchange->own.message = &exchange->message;
     core->snapshot->inflight[core->index].exchanges++;
     struct writer id = writer_of(exchange->request_id, REQUEST_ID_LEN);
     uint8_t raw[8];
@@ -177,6 +248,12 @@ void pipeline_accept(struct core *core, struct exchange *exchange)
 
 void pipeline_release(struct core *core, struct exchange *exchange)
 {
+    for (uint32_t i = 0; i < unit_count(exchange); i++) {
+        struct unit *unit = unit_at(exchange, i);
+        if (unit->mac_key) {
+            secret_wipe(unit->mac_key, sizeof(*unit->mac_key));
+        }
+    }
     if (exchange->snapshot) {
         exchange->snapshot->inflight[core->index].exchanges--;
         exchange->snapshot = NULL;

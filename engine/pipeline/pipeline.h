@@ -1,7 +1,7 @@
 /* pipeline.h: the path of one request (design, section 2). This table is the architecture.
  *
- *   exchange:  DECODE ─► AUTHENTICATE ─┬───────────────────────────────────────► RESPOND
- *   issuance:                          └► VERIFY ─► ADMIT ─► BUILD ─► SIGN ─► CHECK ─► COMMIT ┘
+ *   exchange:  DECODE ─► AUTHENTICATE ─┬─► SETTLE ─► ENCODE ─► PROTECT ─► RECORD ─► RESPOND
+ *   issuance:                          └► VERIFY ─► ADMIT ─► BUILD ─► SIGN ─► CHECK ─► COMMIT ─► (SETTLE)
  *
  * Promise: stages never call one another. A stage gets everything in its queue at once, writes its
  *          own part of each slot and gives a verdict for each; the driver (pipeline.c) moves slots
@@ -15,7 +15,10 @@
 
 #include "base/clock.h"
 #include "base/pool.h"
+#include "crypto/mac.h"
 #include "factory/device.h"
+#include "factory/settle.h"
+#include "factory/transaction.h"
 #include "io/mailbox.h"
 #include "net/net.h"
 #include "pipeline/costly.h"
@@ -29,8 +32,12 @@ enum stage {
     STAGE_BUILD,        /* issuance: TBS from the template */
     STAGE_SIGN,         /* issuance: HSM queue */
     STAGE_CHECK,        /* issuance: the token's signature */
-    STAGE_COMMIT,       /* issuance (and confirmations): store writer */
-    STAGE_RESPOND,      /* exchange: protocol encoder */
+    STAGE_COMMIT,       /* issuance: store writer */
+    STAGE_SETTLE,       /* exchange: what becomes of older certificates: store writer */
+    STAGE_ENCODE,       /* exchange: protocol encoder */
+    STAGE_PROTECT,      /* exchange: the answer's own signature or MAC */
+    STAGE_RECORD,       /* exchange: what must be remembered of the dialogue: store writer */
+    STAGE_RESPOND,      /* exchange: to the network */
     STAGE_COUNT
 };
 
@@ -43,6 +50,7 @@ enum verdict {
     VERDICT_WAIT_STORE,
     VERDICT_RESPOND, /* exchange: straight to RESPOND. issuance: it is ready (repeat) */
     VERDICT_REFUSE,  /* err is set */
+    VERDICT_AGAIN,   /* exchange: ENCODE once more */
     VERDICT_DONE,    /* the slot has left */
 };
 
@@ -58,6 +66,40 @@ struct caller {
     char name[STATION_NAME_MAX]; /* for the journal */
 };
 
+struct lent_verify {
+    struct verify_job job;
+    struct unit *unit; /* of a message's signature; NULL: an issuance's */
+    uint32_t home;     /* core */
+};
+
+/* One protected message on its way: the exchange's own, or one inside of it. Without messages inside
+ * of messages (EST), an exchange is one unit. */
+struct unit {
+    struct exchange *exchange;
+    struct proto_message *message;
+    struct proto_outcome *outcomes; /* one a request */
+    struct proto_response answer;
+    struct caller caller;
+    enum err err;
+    bool decoded;
+    bool journaled; /* as of issuances */
+    bool is_checked; /* the protection holds */
+    bool is_kept;    /* the answer is on record */
+    char detail[128];
+    /* message protection */
+    struct lent_verify check;
+    struct costly_job costly; /* password, or MAC */
+    struct x509_cert *signer; /* of the message, in the arena; NULL: none */
+    struct mac_params *mac_params; /* in the arena */
+    struct mac_key *mac_key;       /* wiped with the exchange */
+    struct proto_context *context; /* where the protocol has dialogues */
+    /* jobs with the store */
+    struct settle_set settle_set;
+    uint32_t *settle_of; /* settle_set.items[i] is message->settles[settle_of[i]] */
+    struct transaction_row row;
+    struct transaction_set row_set;
+};
+
 struct exchange {
     struct net_request net; /* first: the network's part */
     struct exchange *next;  /* in a stage queue */
@@ -66,30 +108,24 @@ struct exchange {
     struct proto_route route;
     struct proto_request request;
     struct proto_message message;
-    struct proto_outcome *outcomes;
-    struct caller caller;
-    struct costly_job costly;
-    struct commit_token token; /* of a confirmation */
+    struct unit own;
+    struct unit *inner; /* in the arena */
+    uint32_t inner_count;
     uint32_t issuances_left;
-    enum err err;
-    bool decoded;
-    bool journaled;     /* as of issuances */
-    bool basic_checked; /* the costly answer is in */
+    uint32_t waits; /* jobs of its units that are out */
+    struct commit_token token; /* of a confirmation */
+    bool basic_checked;        /* the costly answer is in */
+    bool inner_answered;
     uint32_t retry_after_s;
     char request_id[REQUEST_ID_LEN + 1];
-    char detail[128];
-};
-
-struct lent_verify {
-    struct verify_job job;
-    uint32_t home; /* core */
 };
 
 struct issuance {
     struct issuance *next;
     struct exchange *exchange;
+    struct unit *unit;
     const struct cert_request *request;
-    uint32_t index; /* in the message */
+    uint32_t index; /* in the unit's message */
     enum stage stage;
     enum err err;
     bool repeat;
@@ -101,6 +137,7 @@ struct issuance {
     size_t tbs_len;
     uint8_t *cert;
     size_t cert_len;
+    uint64_t cert_log;
     struct commit_token token;
     uint64_t since_ns; /* start of the current wait */
     uint32_t signature_len;
@@ -200,6 +237,10 @@ typedef void (*issuance_stage_fn)(struct core *core, struct issuance *slots[],
 /* --- the stages, one file each --- */
 enum verdict stage_decode(struct core *core, struct exchange *exchange);
 enum verdict stage_authenticate(struct core *core, struct exchange *exchange);
+enum verdict stage_settle(struct core *core, struct exchange *exchange);
+enum verdict stage_encode(struct core *core, struct exchange *exchange);
+enum verdict stage_protect(struct core *core, struct exchange *exchange);
+enum verdict stage_record(struct core *core, struct exchange *exchange);
 enum verdict stage_respond(struct core *core, struct exchange *exchange);
 void stage_verify(struct core *core, struct issuance *slots[], enum verdict verdicts[],
                   uint32_t count);
@@ -216,10 +257,38 @@ void stage_commit(struct core *core, struct issuance *slots[], enum verdict verd
 
 /* Confirmations and refusals go to the store without an issuance. */
 enum verdict commit_confirmation(struct core *core, struct exchange *exchange);
-void commit_refusal(struct core *core, const struct exchange *exchange, enum err err,
-                    struct bytes text);
+/* request: the one that is refused, or NULL. */
+void commit_refusal(struct core *core, const struct unit *unit, const struct cert_request *request,
+                    enum err err, struct bytes text);
 /* Handles one finished store job. */
 void commit_done(struct core *core, struct store_job *job);
+
+/* --- an exchange's units: its own, then the inner ones --- */
+uint32_t unit_count(const struct exchange *exchange);
+struct unit *unit_at(struct exchange *exchange, uint32_t index);
+/* The caller's name for the journal, from what else is known of the caller. */
+void caller_name(struct caller *caller);
+/* ERR_NOT_AUTHORIZED: a station without this role, or not of this line. */
+enum err caller_check_role(const struct exchange *exchange, const struct caller *caller,
+                           uint32_t role);
+/* Who the holder of a certificate is: chain[0] and what came with it. In a read of core->reader. */
+enum err caller_by_cert(struct core *core, const struct exchange *exchange,
+                        const struct bytes chain[], uint32_t chain_count, struct caller *out);
+
+/* --- protected messages (stage_message.c) --- */
+/* AUTHENTICATE for protocols whose messages prove their sender themselves. */
+enum verdict message_authenticate(struct core *core, struct exchange *exchange);
+/* A check of one of the messages came back. */
+void message_checked(struct core *core, struct unit *unit, enum err err);
+/* What is on record about the unit's dialogue is asked for once more, and followed. */
+enum err message_resume(struct core *core, struct unit *unit);
+/* A signature for an answer came back. */
+void protect_done(struct core *core, struct unit *unit, const struct sign_result *result);
+/* A job of SETTLE or RECORD came back. */
+void settle_done(struct core *core, struct unit *unit, struct store_job *job);
+void record_done(struct core *core, struct unit *unit, struct store_job *job);
+/* Forgets dialogues whose time has passed; once a second, on one core. */
+void sweep_start(struct core *core);
 
 /* --- the driver --- */
 void pipeline_accept(struct core *core, struct exchange *exchange); /* into DECODE */

@@ -117,7 +117,7 @@ static enum err identify_by_cert(struct core *core, struct exchange *exchange)
         peer->line_index = exchange->line->index;
         peer->generation_1 = generation_1;
     }
-    struct caller *caller = &exchange->caller;
+    struct caller *caller = &exchange->own.caller;
     if (peer->err != ERR_OK) {
         return peer->err;
     }
@@ -196,10 +196,10 @@ static enum verdict basic_start(struct core *core, struct exchange *exchange, st
     uint8_t *text = arena_alloc(&exchange->net.arena, AUTHORIZATION_MAX);
     size_t text_len = 0;
     if (!text) {
-        exchange->err = ERR_OVERLOADED;
+        exchange->own.err = ERR_OVERLOADED;
         return VERDICT_REFUSE;
     }
-    exchange->err = ERR_AUTH_FAILED;
+    exchange->own.err = ERR_AUTH_FAILED;
     if (!base64_decode(encoded, text, AUTHORIZATION_MAX, &text_len)) {
         return VERDICT_REFUSE;
     }
@@ -210,7 +210,7 @@ static enum verdict basic_start(struct core *core, struct exchange *exchange, st
         return VERDICT_REFUSE;
     }
     uint32_t index = station_by_user(exchange, bytes_of(text, colon));
-    exchange->costly = (struct costly_job){
+    exchange->own.costly = (struct costly_job){
         .run = run_password_check,
         .owner = exchange,
         .core = core->index,
@@ -223,11 +223,11 @@ static enum verdict basic_start(struct core *core, struct exchange *exchange, st
     uint8_t both[32 + 32];
     hmac_once(HASH_SHA256, BYTES_ARRAY(core->shared->cache_key), all, both);
     hmac_once(HASH_SHA256, BYTES_ARRAY(core->shared->cache_key),
-              bytes_of_str(exchange->costly.hash), both + 32);
+              bytes_of_str(exchange->own.costly.hash), both + 32);
     hmac_once(HASH_SHA256, BYTES_ARRAY(core->shared->cache_key), BYTES_ARRAY(both),
-              exchange->costly.same);
-    exchange->err = costly_submit(core->shared->costly, &exchange->costly);
-    if (exchange->err != ERR_OK) {
+              exchange->own.costly.same);
+    exchange->own.err = costly_submit(core->shared->costly, &exchange->own.costly);
+    if (exchange->own.err != ERR_OK) {
         secret_wipe(text, AUTHORIZATION_MAX);
         return VERDICT_REFUSE;
     }
@@ -236,8 +236,8 @@ static enum verdict basic_start(struct core *core, struct exchange *exchange, st
 
 static void basic_accept(struct exchange *exchange, uint32_t station_index)
 {
-    exchange->caller.kind = CALLER_STATION;
-    exchange->caller.station = &exchange->snapshot->stations[station_index];
+    exchange->own.caller.kind = CALLER_STATION;
+    exchange->own.caller.station = &exchange->snapshot->stations[station_index];
 }
 
 static enum verdict identify_by_basic(struct core *core, struct exchange *exchange)
@@ -246,23 +246,23 @@ static enum verdict identify_by_basic(struct core *core, struct exchange *exchan
     static const struct bytes scheme = {(const uint8_t *)"Basic ", 6};
     if (authorization.len <= scheme.len || authorization.len > AUTHORIZATION_MAX ||
         !bytes_eq_nocase(bytes_of(authorization.ptr, scheme.len), scheme)) {
-        exchange->err = ERR_AUTH_REQUIRED;
+        exchange->own.err = ERR_AUTH_REQUIRED;
         return VERDICT_REFUSE;
     }
     uint8_t mac[32];
     basic_mac(core, authorization, mac);
     if (exchange->basic_checked) {
-        secret_wipe((void *)(uintptr_t)exchange->costly.input.ptr, exchange->costly.input.len);
-        if (exchange->costly.err != ERR_OK) {
-            exchange->err = exchange->costly.err;
+        secret_wipe((void *)(uintptr_t)exchange->own.costly.input.ptr, exchange->own.costly.input.len);
+        if (exchange->own.costly.err != ERR_OK) {
+            exchange->own.err = exchange->own.costly.err;
             return VERDICT_REFUSE;
         }
         struct basic_cache_entry *entry = &core->basic_cache[mac[0] % BASIC_CACHE_SIZE];
         memcpy(entry->mac, mac, sizeof(mac));
         entry->generation = exchange->snapshot->generation;
-        entry->station_index = exchange->costly.value;
+        entry->station_index = exchange->own.costly.value;
         entry->until_ns = core->now_ns + BASIC_CACHE_TTL_S * NS_PER_S;
-        basic_accept(exchange, exchange->costly.value);
+        basic_accept(exchange, exchange->own.costly.value);
         return VERDICT_NEXT;
     }
     uint32_t cached = basic_cache_find(core, exchange, mac);
@@ -279,10 +279,10 @@ static enum verdict identify_by_basic(struct core *core, struct exchange *exchan
 static enum verdict identify(struct core *core, struct exchange *exchange)
 {
     struct net_peer *peer = exchange->net.peer;
-    struct caller *caller = &exchange->caller;
+    struct caller *caller = &exchange->own.caller;
     *caller = (struct caller){0};
     if (!peer) {
-        exchange->err = ERR_AUTH_REQUIRED; /* the connection is gone: nobody to answer */
+        exchange->own.err = ERR_AUTH_REQUIRED; /* the connection is gone: nobody to answer */
         return VERDICT_REFUSE;
     }
     enum err cert_err = ERR_OK;
@@ -296,13 +296,13 @@ static enum verdict identify(struct core *core, struct exchange *exchange)
     if (exchange->net.http.authorization.len > 0 && exchange->line->config->basic_auth) {
         return identify_by_basic(core, exchange);
     }
-    exchange->err = cert_err != ERR_OK ? cert_err : ERR_AUTH_REQUIRED;
+    exchange->own.err = cert_err != ERR_OK ? cert_err : ERR_AUTH_REQUIRED;
     return VERDICT_REFUSE;
 }
 
 static void name_caller(struct exchange *exchange)
 {
-    struct caller *caller = &exchange->caller;
+    struct caller *caller = &exchange->own.caller;
     struct bytes name = {0};
     if (caller->station) {
         name = bytes_of_str(caller->station->name);
@@ -317,8 +317,8 @@ static void name_caller(struct exchange *exchange)
 
 static enum err check_role(const struct exchange *exchange, uint32_t role)
 {
-    const struct rt_station *station = exchange->caller.station;
-    if (exchange->caller.kind != CALLER_STATION) {
+    const struct rt_station *station = exchange->own.caller.station;
+    if (exchange->own.caller.kind != CALLER_STATION) {
         return ERR_OK;
     }
     bool on_line = (station->line_mask >> exchange->line->index & 1) != 0;
@@ -328,7 +328,7 @@ static enum err check_role(const struct exchange *exchange, uint32_t role)
 /* RFC 7030 3.5: a challengePassword that is there is a channel binding and must match. */
 static enum err check_pop_link(const struct exchange *exchange, const struct cert_request *request)
 {
-    if (exchange->caller.kind == CALLER_RA) {
+    if (exchange->own.caller.kind == CALLER_RA) {
         return ERR_OK; /* RFC 7030 3.7: an RA cannot link what its clients signed */
     }
     if (!request->has_challenge_password) {
@@ -349,7 +349,7 @@ static enum err check_pop_link(const struct exchange *exchange, const struct cer
 /* RFC 7030 4.2.2: Subject and SAN equal to those of the current certificate. */
 static enum err check_reenroll(const struct exchange *exchange, const struct cert_request *request)
 {
-    if (exchange->caller.kind != CALLER_DEVICE) {
+    if (exchange->own.caller.kind != CALLER_DEVICE) {
         return ERR_CLIENT_CERT_REQUIRED;
     }
     if (!exchange->line->config->renewal) {
@@ -386,10 +386,10 @@ enum verdict stage_authenticate(struct core *core, struct exchange *exchange)
     }
     enum err err = reader_begin(core->reader);
     if (err != ERR_OK) {
-        exchange->err = err;
+        exchange->own.err = err;
         return VERDICT_REFUSE;
     }
-    exchange->err = ERR_OK;
+    exchange->own.err = ERR_OK;
     enum verdict verdict = identify(core, exchange);
     reader_end(core->reader);
     if (verdict != VERDICT_NEXT) {
@@ -397,10 +397,10 @@ enum verdict stage_authenticate(struct core *core, struct exchange *exchange)
     }
     name_caller(exchange);
     if (action == ACTION_CONFIRM) {
-        exchange->err = check_role(exchange, ROLE_CONFIRM);
-        return exchange->err == ERR_OK ? commit_confirmation(core, exchange) : VERDICT_REFUSE;
+        exchange->own.err = check_role(exchange, ROLE_CONFIRM);
+        return exchange->own.err == ERR_OK ? commit_confirmation(core, exchange) : VERDICT_REFUSE;
     }
-    exchange->err = action == ACTION_ENROLL || action == ACTION_REENROLL ? authorize(exchange)
+    exchange->own.err = action == ACTION_ENROLL || action == ACTION_REENROLL ? authorize(exchange)
                                                                          : ERR_NOT_OFFERED;
-    return exchange->err == ERR_OK ? VERDICT_FAN_OUT : VERDICT_REFUSE;
+    return exchange->own.err == ERR_OK ? VERDICT_FAN_OUT : VERDICT_REFUSE;
 }

@@ -55,7 +55,7 @@ void stage_commit(struct core *core, struct issuance *slots[], enum verdict verd
 enum verdict commit_confirmation(struct core *core, struct exchange *exchange)
 {
     const struct proto_message *message = &exchange->message;
-    const struct caller *caller = &exchange->caller;
+    const struct caller *caller = &exchange->own.caller;
     struct confirm_facts facts = {
         .line_id = exchange->line->line_id,
         .protocol = exchange->route.proto->journal_protocol,
@@ -67,34 +67,34 @@ enum verdict commit_confirmation(struct core *core, struct exchange *exchange)
     if (caller->kind == CALLER_DEVICE || caller->kind == CALLER_VENDOR) {
         device = bytes_of(caller->device_id, caller->device_id_len);
     }
-    exchange->err = ERR_OK;
+    exchange->own.err = ERR_OK;
     if (message->confirm_cert.len > 0) {
         struct x509_cert cert;
-        exchange->err = x509_decode(message->confirm_cert, &cert);
-        if (exchange->err == ERR_OK) {
-            exchange->err = reader_begin(core->reader);
+        exchange->own.err = x509_decode(message->confirm_cert, &cert);
+        if (exchange->own.err == ERR_OK) {
+            exchange->own.err = reader_begin(core->reader);
         }
-        if (exchange->err != ERR_OK) {
+        if (exchange->own.err != ERR_OK) {
             return VERDICT_REFUSE;
         }
         enum err err = reader_serial(core->reader, exchange->line->ca->issuer_id, cert.serial,
                                      &facts.cert_log);
         reader_end(core->reader);
-        exchange->err = err == ERR_OK ? ERR_OK : ERR_CERT_UNKNOWN;
+        exchange->own.err = err == ERR_OK ? ERR_OK : ERR_CERT_UNKNOWN;
         sha256_once(message->confirm_cert, facts.fingerprint);
     } else if (message->confirm_fingerprint.len == sizeof(facts.fingerprint)) {
         memcpy(facts.fingerprint, message->confirm_fingerprint.ptr, sizeof(facts.fingerprint));
-        exchange->err = device.len > 0 ? ERR_OK : ERR_NO_DEVICE_ID;
+        exchange->own.err = device.len > 0 ? ERR_OK : ERR_NO_DEVICE_ID;
     } else {
-        exchange->err = ERR_BAD_REQUEST;
+        exchange->own.err = ERR_BAD_REQUEST;
     }
     if (device.len > DEVICE_ID_MAX) {
-        exchange->err = ERR_BAD_DEVICE_ID;
+        exchange->own.err = ERR_BAD_DEVICE_ID;
     }
     struct store_job *job =
-        exchange->err == ERR_OK ? store_job_take(core->shared->store, core->index) : NULL;
+        exchange->own.err == ERR_OK ? store_job_take(core->shared->store, core->index) : NULL;
     if (!job) {
-        exchange->err = exchange->err == ERR_OK ? ERR_OVERLOADED : exchange->err;
+        exchange->own.err = exchange->own.err == ERR_OK ? ERR_OVERLOADED : exchange->own.err;
         return VERDICT_REFUSE;
     }
     facts.device_id_len = (uint8_t)device.len;
@@ -159,13 +159,13 @@ void commit_refusal(struct core *core, const struct exchange *exchange, enum err
     }
     struct refusal_facts facts = {
         .protocol = exchange->route.proto ? exchange->route.proto->journal_protocol : 0,
-        .who_len = exchange->caller.name_len,
+        .who_len = exchange->own.caller.name_len,
         .err = (uint16_t)err,
         .line_id = exchange->line ? exchange->line->line_id : 0,
     };
-    memcpy(facts.who, exchange->caller.name, exchange->caller.name_len);
+    memcpy(facts.who, exchange->own.caller.name, exchange->own.caller.name_len);
     memcpy(facts.request_id, exchange->request_id, REQUEST_ID_LEN);
-    if (exchange->decoded && exchange->message.request_count == 1) {
+    if (exchange->own.decoded && exchange->message.request_count == 1) {
         struct identity id;
         const struct cert_request *request = &exchange->message.requests[0];
         if (identity_find(exchange->line->device_id, request->subject, request->san, &id) ==
@@ -220,9 +220,9 @@ void commit_done(struct core *core, struct store_job *job)
         issuance_committed(core, job);
     } else if (job->apply == confirm_apply) {
         struct exchange *exchange = (struct exchange *)(uintptr_t)job->tag;
-        exchange->err = job->err;
+        exchange->own.err = job->err;
         exchange->token = job->token;
-        exchange->journaled = err_class_of(job->err) == ERR_CLASS_REFUSAL;
+        exchange->own.journaled = err_class_of(job->err) == ERR_CLASS_REFUSAL;
         pipeline_resume_exchange(core, exchange, STAGE_COMMIT,
                                  job->err == ERR_OK ? VERDICT_RESPOND : VERDICT_REFUSE);
     }

@@ -50,29 +50,29 @@ enum verdict stage_decode(struct core *core, struct exchange *exchange)
         err = ERR_NOT_FOUND;
     }
     if (err != ERR_OK) {
-        exchange->err = err;
+        exchange->own.err = err;
         return VERDICT_REFUSE;
     }
     exchange->line = route->line.len > 0 ? snapshot_line(exchange->snapshot, route->line)
                                          : exchange->snapshot->default_line;
     if (!exchange->line) {
-        exchange->err = ERR_UNKNOWN_LINE;
+        exchange->own.err = ERR_UNKNOWN_LINE;
         return VERDICT_REFUSE;
     }
     if (net_exchanges_free(core->net) < EXCHANGES_RESERVE) {
-        exchange->err = ERR_OVERLOADED;
+        exchange->own.err = ERR_OVERLOADED;
         return VERDICT_REFUSE;
     }
     if (route->action != ACTION_CA_CERTS && !rate_allows(core, exchange->line)) {
-        exchange->err = ERR_RATE_LIMITED;
+        exchange->own.err = ERR_RATE_LIMITED;
         exchange->retry_after_s = 1;
         return VERDICT_REFUSE;
     }
-    exchange->err = route->proto->decode(route, &exchange->line->proto, &exchange->request,
+    exchange->own.err = route->proto->decode(route, &exchange->line->proto, &exchange->request,
                                          &exchange->net.arena, &exchange->message);
-    if (exchange->err != ERR_OK) {
+    if (exchange->own.err != ERR_OK) {
         return VERDICT_REFUSE;
     }
-    exchange->decoded = true;
+    exchange->own.decoded = true;
     return VERDICT_NEXT;
 }

@@ -1,4 +1,6 @@
 /* VERIFY, ADMIT and BUILD: from a request to what shall be signed. */
+#include <stdio.h>
+
 #include "base/log.h"
 #include "crypto/digest.h"
 #include "pipeline/pipeline.h"
@@ -12,6 +14,10 @@ void stage_verify(struct core *core, struct issuance *slots[], enum verdict verd
         struct issuance *issuance = slots[i];
         const struct cert_request *request = issuance->request;
         verdicts[i] = VERDICT_REFUSE;
+        if (request->pop == POP_RA_VERIFIED && issuance->unit->message->needs_ra) {
+            verdicts[i] = VERDICT_NEXT; /* AUTHENTICATE has made sure of the authority */
+            continue;
+        }
         if (request->pop != POP_SIGNATURE) {
             issuance->err = ERR_BAD_POP;
             continue;
@@ -33,6 +39,7 @@ void stage_verify(struct core *core, struct issuance *slots[], enum verdict verd
 static enum err fill_facts(struct issuance *issuance)
 {
     const struct exchange *exchange = issuance->exchange;
+    const struct proto_message *message = issuance->unit->message;
     const struct rt_line *line = exchange->line;
     const struct cert_request *request = issuance->request;
     struct issue_facts *facts = &issuance->facts;
@@ -41,7 +48,7 @@ static enum err fill_facts(struct issuance *issuance)
     if (err != ERR_OK) {
         return err;
     }
-    const struct caller *caller = &exchange->caller;
+    const struct caller *caller = &issuance->unit->caller;
     if (caller->kind == CALLER_VENDOR || caller->kind == CALLER_DEVICE) {
         if (!bytes_eq(bytes_of(id.id, id.len),
                       bytes_of(caller->device_id, caller->device_id_len))) {
@@ -49,7 +56,8 @@ static enum err fill_facts(struct issuance *issuance)
         }
     }
     *facts = (struct issue_facts){
-        .kind = exchange->message.action == ACTION_REENROLL ? ISSUE_RENEWAL : ISSUE_NEW,
+        .kind = message->action == ACTION_REENROLL ? ISSUE_RENEWAL : ISSUE_NEW,
+        .pending = message->waits_for_confirmation,
         .protocol = exchange->route.proto->journal_protocol,
         .caller = (uint8_t)caller->kind,
         .device_id_len = (uint8_t)id.len,
@@ -79,11 +87,15 @@ static void note_refusal(struct issuance *issuance, const struct cert_view *owne
 static enum verdict admit_one(struct core *core, struct issuance *issuance)
 {
     struct exchange *exchange = issuance->exchange;
-    issuance->err = profile_check(exchange->line->profile, issuance->request, exchange->detail);
+    char detail[128] = "";
+    issuance->err = profile_check(exchange->line->profile, issuance->request, detail);
     if (issuance->err == ERR_OK) {
         issuance->err = fill_facts(issuance);
     }
     if (issuance->err != ERR_OK) {
+        struct proto_outcome *outcome = &issuance->unit->outcomes[issuance->index];
+        snprintf(outcome->detail, sizeof(outcome->detail), "%.*s",
+                 (int)sizeof(outcome->detail) - 1, detail);
         return VERDICT_REFUSE;
     }
     struct cert_view stored;
@@ -98,6 +110,7 @@ static enum verdict admit_one(struct core *core, struct issuance *issuance)
         }
         issuance->cert = (uint8_t *)(uintptr_t)copy.ptr;
         issuance->cert_len = copy.len;
+        issuance->cert_log = stored.log;
         issuance->repeat = true;
         issuance->token = reader_token(core->reader);
         return VERDICT_RESPOND;

@@ -12,29 +12,29 @@ static void refuse(struct exchange *exchange, enum err err, struct proto_respons
         retry_after_s = refusal_retry_after_s(err);
     }
     proto->refuse(&exchange->route, exchange->line ? &exchange->line->proto : NULL,
-                  &exchange->request, exchange->decoded ? &exchange->message : NULL, err,
-                  exchange->detail[0] ? exchange->detail : NULL, exchange->request_id,
+                  &exchange->request, exchange->own.decoded ? &exchange->message : NULL, err,
+                  exchange->own.detail[0] ? exchange->own.detail : NULL, exchange->request_id,
                   retry_after_s, &exchange->net.arena, out);
     log_debug("refused", "request=%s code=%s detail=\"%s\"", exchange->request_id, err_code(err),
-              exchange->detail);
+              exchange->own.detail);
 }
 
 enum verdict stage_respond(struct core *core, struct exchange *exchange)
 {
     struct proto_response answer = {0};
-    enum err err = exchange->err;
+    enum err err = exchange->own.err;
     bool counted = false;
     if (err == ERR_OK) {
         const struct proto *proto = exchange->route.proto;
         err = proto->encode(&exchange->route, &exchange->line->proto, &exchange->request,
-                            &exchange->message, exchange->outcomes, &exchange->net.arena, &answer);
-        counted = exchange->outcomes != NULL; /* issuances count their own refusals */
+                            &exchange->message, exchange->own.outcomes, &exchange->net.arena, &answer);
+        counted = exchange->own.outcomes != NULL; /* issuances count their own refusals */
     }
     if (err != ERR_OK) {
         refuse(exchange, err, &answer);
         if (!counted) {
             metric_refused(core->metrics, err);
-            if (!exchange->journaled) {
+            if (!exchange->own.journaled) {
                 commit_refusal(core, exchange, err, (struct bytes){0});
             }
         }

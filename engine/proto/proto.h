@@ -39,9 +39,12 @@ enum proto_action {
     ACTION_REENROLL,       /* renewal or re-key by the current certificate */
     ACTION_SERVER_KEYGEN,
     ACTION_FULL_CMC,
-    ACTION_CONFIRM,        /* the device has its certificate */
-    ACTION_REVOKE,
-    ACTION_MESSAGE,        /* a protocol dialogue step that issues nothing (CMP genm, pollReq...) */
+    ACTION_CONFIRM,        /* the device has its certificate (EST: named by its bytes) */
+    ACTION_REVOKE,         /* settles: revoke, release */
+    ACTION_SETTLE,         /* settles: confirmations and rejections within a transaction */
+    ACTION_MESSAGE,        /* a dialogue step that changes nothing (CMP genm, pollReq...) */
+    ACTION_REPLAY,         /* answered before: the same answer again */
+    ACTION_NESTED,         /* a message of messages */
 };
 
 /* Result of matching method and path; nothing of the body is looked at. */
@@ -57,26 +60,70 @@ struct proto_route {
 /* How the message itself proves who sent it (CMP, SCEP); EST has none: TLS and HTTP say it. */
 enum proto_protection { PROTECTION_NONE, PROTECTION_SIGNATURE, PROTECTION_MAC };
 
+/* What shall become of a certificate that was issued before. */
+struct proto_settle {
+    uint64_t cert_log; /* 0: to be found by issuer and serial */
+    struct bytes issuer;
+    struct bytes serial; /* INTEGER contents */
+    uint8_t act;    /* enum settle_act of factory/settle.h, by number */
+    uint8_t reason; /* CRLReason */
+    enum err err;   /* in: a refusal that stands already; out: what became of it */
+};
+
 struct proto_message {
     enum proto_action action;
     /* requests[i] asks for one certificate; memory in the arena */
     struct cert_request *requests;
+    enum err *request_errs; /* NULL, or one a request: refused in decoding, alone */
     uint32_t request_count;
+    bool waits_for_confirmation; /* certificates are pending until confirmed */
+    bool needs_ra;               /* asks for what only a registration authority may */
     /* ACTION_CONFIRM */
     struct bytes confirm_fingerprint; /* 32 octets, or */
     struct bytes confirm_cert;        /* DER */
     struct bytes confirm_device;      /* device id named beside a fingerprint; may be empty */
+    /* ACTION_SETTLE, ACTION_REVOKE */
+    struct proto_settle *settles;
+    uint32_t settle_count;
+    /* ACTION_REPLAY: outcomes as they were */
+    const uint64_t *replay_logs; /* 0: none was issued */
+    const enum err *replay_errs;
+    uint32_t replay_count;
     /* message protection */
     enum proto_protection protection;
     enum sig_alg protection_alg;
-    struct bytes protected_bytes[3]; /* hashed or MACed one after the other */
-    uint32_t protected_count;
+    struct bytes protection_alg_der; /* whole AlgorithmIdentifier: a MAC's parameters */
+    struct bytes protected_part;     /* what is signed or MACed, as received */
     struct bytes protection_value;
-    struct bytes mac_parameters;
-    struct bytes sender_key_id;
-    struct bytes extra_certs[CERT_CHAIN_MAX];
+    struct bytes sender_name;   /* whole Name; empty: not a name */
+    struct bytes sender_key_id; /* empty: absent */
+    struct bytes extra_certs[CMP_EXTRA_CERTS_MAX];
     uint32_t extra_cert_count;
-    void *state; /* the protocol's own, in the arena */
+    bool anonymous_allowed; /* may come without protection */
+    bool lenient_sender;    /* the sender need not name itself (an empty Name beside a MAC) */
+    /* a dialogue of several messages: at most CMP_TRANSACTION_ID_MAX octets; empty: stands alone */
+    struct bytes transaction_id;
+    /* messages inside of this one, each its own; their answers are there when this one is encoded */
+    struct proto_message *inner;
+    uint32_t inner_count;
+    enum err err;        /* refused in decoding: the others of a batch go on */
+    struct bytes answer; /* whole */
+    void *state;         /* the protocol's own, in the arena */
+};
+
+/* What is known when the sender is: for resume. */
+struct proto_context {
+    int64_t now_s;
+    bool is_ra;     /* a registration authority */
+    bool is_device; /* by a certificate issued here */
+    bool is_hold;   /* the line's requests wait for an operator */
+    const struct x509_cert *signer; /* NULL: none */
+    uint64_t signer_log;            /* is_device */
+    uint8_t binding[32];            /* names the credential: later messages must come under the same */
+    uint8_t nonce[CMP_NONCE_LEN];   /* fresh */
+    bool has_record;                /* of this transaction */
+    struct bytes record;
+    uint8_t record_state;
 };
 
 /* What one line says that a protocol must know. Read-only, lives with the configuration. */
@@ -88,11 +135,37 @@ struct proto_line {
     struct bytes csr_attrs;       /* DER CsrAttrs, empty: 204 */
     uint32_t base64_wrap;         /* 0, 64, 76 */
     bool offer_confirm;
+    const struct proto_cmp_line *cmp; /* NULL: not offered */
+};
+
+/* CMP on a line: see the README's configuration reference. */
+struct proto_cmp_line {
+    bool strict;           /* Lightweight Profile: one request a message, no NULL-DN */
+    bool implicit_confirm; /* granted when asked for */
+    bool lenient_sender;
+    bool require_time;
+    bool batch_fails_whole; /* one bad message of a nested batch refuses all */
+    uint32_t requests_max;
+    uint32_t confirm_wait_s;
+    uint32_t time_window_s; /* 0: any time */
+    uint32_t poll_after_s;
+    struct bytes sender;       /* ours: whole GeneralName */
+    struct bytes sender_kid;   /* SKI of the signing certificate; empty: no signer */
+    struct bytes sender_certs[CERT_CHAIN_MAX]; /* signing certificate first */
+    uint32_t sender_cert_count;
+    enum sig_alg sender_alg;   /* SIG_NONE: no signer: MAC alone */
+    struct bytes root_new_with_new, root_new_with_old, root_old_with_new; /* empty: no rollover */
+    struct bytes root_cert;    /* the current root, or empty */
+    uint32_t rsa_bits_min;
+    enum key_alg key_algs[KEY_ALG_COUNT]; /* that the profile takes; count 0: all */
+    uint32_t key_alg_count;
 };
 
 struct proto_outcome {
     enum err err;
     struct bytes cert_der; /* when ERR_OK */
+    uint64_t cert_log;
+    char detail[64];       /* one word more on a refusal, e.g. the extension's name */
 };
 
 struct proto_response {
@@ -103,6 +176,17 @@ struct proto_response {
     const char *www_authenticate;
     uint32_t retry_after_s;
     struct bytes body;
+    /* a message that is to be protected: then body is made by finish */
+    enum proto_protection protect;
+    enum sig_alg protect_alg;     /* PROTECTION_SIGNATURE */
+    struct bytes to_protect;      /* whole ProtectedPart */
+    struct bytes protection;      /* known already (a replay) */
+    /* what must be kept before the answer leaves, under the message's transaction id; the record is
+     * made by finish, when all of the answer is known */
+    bool keep;
+    uint8_t record_state;
+    int64_t record_expiry_s;
+    struct bytes record;
 };
 
 struct proto {
@@ -127,6 +211,19 @@ struct proto {
                    const struct proto_request *request, const struct proto_message *message,
                    enum err err, const char *detail, const char *request_id, uint32_t retry_after_s,
                    struct arena *arena, struct proto_response *out);
+    /* NULL where messages stand alone. The sender is authenticated, and what is kept of the
+     * transaction is at hand: decides what this message is, by changing message->action, requests
+     * and settles. */
+    enum err (*resume)(const struct proto_route *route, const struct proto_line *line,
+                       const struct proto_context *context, struct arena *arena,
+                       struct proto_message *message);
+    /* NULL where answers are not protected. Puts protection (empty: none) to what encode or refuse
+     * made: fills out->body and out->record. */
+    enum err (*finish)(const struct proto_line *line, const struct proto_message *message,
+                       struct bytes protection, struct arena *arena, struct proto_response *out);
+    /* NULL where nothing is kept. Which certificates of a kept transaction wait for confirmation? */
+    uint32_t (*pending)(struct bytes record, uint8_t record_state, uint64_t out_logs[], uint32_t max,
+                        uint32_t *out_line_id);
 };
 
 /* Asks every protocol; false: nobody's path. Paths are compared octet for octet: no %-escapes are
@@ -134,5 +231,6 @@ struct proto {
 bool proto_match(struct bytes method, struct bytes path, struct proto_route *out, enum err *out_err);
 
 extern const struct proto proto_est;
+extern const struct proto proto_cmp;
 
 #endif

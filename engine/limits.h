@@ -84,6 +84,17 @@
 #define SIGN_DEADLINE_MS      10000
 #define SIGN_ATTEMPTS_MAX     8
 
+/* message authentication by password (CMP; RFC 9045 4.3: at least 100 iterations) */
+#define MAC_ITERATIONS_MIN 100
+#define MAC_ITERATIONS_MAX 100000
+#define MAC_SALT_MIN       8
+#define MAC_SALT_MAX       64
+#define MAC_KEY_LEN_MIN    16
+#define MAC_KEY_LEN_MAX    64
+#define MAC_SECRET_MAX     256
+#define MAC_PARTS_MAX      8
+#define MAC_CACHE_ENTRIES  64
+
 /* verification */
 #define VERIFY_BOARD_MAX      8192 /* jobs offered per core; power of two */
 #define VERIFY_CHUNK          16   /* jobs claimed at once: two vectors of eight lanes */

@@ -53,6 +53,9 @@
 #define CMP_REVOCATIONS_MAX          64   /* RevDetails of an rr */
 #define CMP_NONCE_LEN                16
 #define CMP_TRANSACTION_ID_MAX       32
+#define CMP_SIGNERS_MAX              8
+#define CMP_SECRET_MIN               12 /* octets of a shared secret */
+#define CMP_SECRET_MAX               128
 
 /* memory chunks of arenas, per core */
 #define CHUNK_SMALL_SIZE   4096

@@ -82,10 +82,38 @@ struct config_station {
     char *name;
     char *password_hash;       /* crypt(5); or */
     char *certificate_subject; /* "CN=station-3" of a client certificate under the line's anchors */
-    char **roles;              /* enroll rework confirm revoke; default enroll confirm */
+    char *cmp_reference;       /* senderKID beside a MAC; default: the name */
+    char *cmp_secret_file;     /* the shared secret, as it stands in the file less a last newline */
+    char **roles;              /* enroll rework confirm revoke ra; default enroll confirm */
     uint32_t roles_count;
     char **lines; /* default: all */
     uint32_t lines_count;
+};
+
+/* Who signs the answers of CMP: never a CA key. */
+struct config_cmp_signer {
+    char *name;
+    char *certificate; /* PEM file: digitalSignature, EKU cmcCA or cmKGA as fits */
+    char **chain;      /* PEM files up to the root */
+    uint32_t chain_count;
+    char *key_file; /* PEM, PKCS#8 without a password; or */
+    char *key;      /* pkcs11: URI object part */
+    char **tokens;
+    uint32_t tokens_count;
+};
+
+/* CMP on a line. */
+struct config_cmp {
+    char *signer;                 /* a name of cmp_signers; without: answers carry MACs alone */
+    char *mode;                   /* open | strict (Lightweight Profile); default open */
+    config_bool implicit_confirm; /* granted when asked for; default true */
+    config_bool lenient_sender;   /* default true in open mode */
+    config_bool require_time;     /* default false */
+    char *confirm_wait;           /* default 5m */
+    char *time_window;            /* default 5m; "none": any */
+    char *batch;                  /* each | whole: what one bad message of a batch spoils */
+    uint32_t requests_max;        /* of one message; default and most CMP_REQUESTS_PER_MESSAGE_MAX */
+    uint32_t poll_after;          /* seconds; default 10 */
 };
 
 struct config_line {
@@ -103,6 +131,7 @@ struct config_line {
     config_bool hold;             /* default false: requests are answered "later" (EST 202) */
     config_bool confirm;          /* default true */
     config_bool test;
+    struct config_cmp *cmp; /* NULL: not offered */
     uint32_t base64_wrap; /* 0 | 64 | 76 */
     uint32_t rate_limit;  /* requests per second, 0: none: 429 beyond */
 };
@@ -144,6 +173,8 @@ struct config {
     uint32_t profiles_count;
     struct config_station *stations;
     uint32_t stations_count;
+    struct config_cmp_signer *cmp_signers;
+    uint32_t cmp_signers_count;
     struct config_line *lines;
     uint32_t lines_count;
 };

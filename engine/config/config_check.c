@@ -10,14 +10,14 @@
 /* --- defaults --- */
 
 /* Strings are allocated as libcyaml does, which frees them. */
-static void default_text(char **text, const char *value)
+void config_default_text(char **text, const char *value)
 {
     if (!*text) {
         *text = strdup(value);
     }
 }
 
-static void settle(config_bool *value, bool fallback)
+void config_default_switch(config_bool *value, bool fallback)
 {
     *value = *value == 0 ? fallback : *value == CONFIG_YES;
 }
@@ -30,8 +30,8 @@ static void default_uint(uint32_t *value, uint32_t fallback)
 static void default_lists(struct config *config)
 {
     for (uint32_t i = 0; i < config->listeners_count; i++) {
-        default_text(&config->listeners[i].address, "127.0.0.1");
-        settle(&config->listeners[i].tls, true);
+        config_default_text(&config->listeners[i].address, "127.0.0.1");
+        config_default_switch(&config->listeners[i].tls, true);
     }
     for (uint32_t i = 0; i < config->tokens_count; i++) {
         struct config_token *token = &config->tokens[i];
@@ -40,49 +40,40 @@ static void default_lists(struct config *config)
         token->verify_one_in = token->verify_one_in_given ? *token->verify_one_in_given : 1;
     }
     for (uint32_t i = 0; i < config->cas_count; i++) {
-        settle(&config->cas[i].test, false);
+        config_default_switch(&config->cas[i].test, false);
     }
     for (uint32_t i = 0; i < config->profiles_count; i++) {
-        settle(&config->profiles[i].server_auth, false);
+        config_default_switch(&config->profiles[i].server_auth, false);
     }
     for (uint32_t i = 0; i < config->lines_count; i++) {
         struct config_line *line = &config->lines[i];
-        default_text(&line->device_id, "subject-cn");
-        settle(&line->basic_auth, true);
-        settle(&line->client_cert, true);
-        settle(&line->renewal, true);
-        settle(&line->require_pop_link, false);
-        settle(&line->hold, false);
-        settle(&line->confirm, true);
-        settle(&line->test, false);
+        config_default_text(&line->device_id, "subject-cn");
+        config_default_switch(&line->basic_auth, true);
+        config_default_switch(&line->client_cert, true);
+        config_default_switch(&line->renewal, true);
+        config_default_switch(&line->require_pop_link, false);
+        config_default_switch(&line->hold, false);
+        config_default_switch(&line->confirm, true);
+        config_default_switch(&line->test, false);
     }
 }
 
 void config_defaults(struct config *config)
 {
-    default_text(&config->store.dir, "store");
-    default_text(&config->admin.socket, "run/admin.sock");
-    default_text(&config->admin.address, "127.0.0.1");
-    default_text(&config->log.level, "info");
-    settle(&config->pin_cores, true);
-    settle(&config->tls.tls12, true);
+    config_default_text(&config->store.dir, "store");
+    config_default_text(&config->admin.socket, "run/admin.sock");
+    config_default_text(&config->admin.address, "127.0.0.1");
+    config_default_text(&config->log.level, "info");
+    config_default_switch(&config->pin_cores, true);
+    config_default_switch(&config->tls.tls12, true);
     default_lists(config);
+    config_cmp_defaults(config);
 }
 
 /* --- checks --- */
 
-struct check {
-    const struct config *config;
-    const struct config_places *places;
-    char *error;
-    bool good;
-};
-
-static void complain(struct check *check, const char *path, const char *fmt, ...)
-    __attribute__((format(printf, 3, 4)));
-
 /* The first complaint counts. */
-static void complain(struct check *check, const char *path, const char *fmt, ...)
+void config_complain(struct check *check, const char *path, const char *fmt, ...)
 {
     if (!check->good) {
         return;
@@ -105,8 +96,6 @@ static void complain(struct check *check, const char *path, const char *fmt, ...
              what);
 }
 
-#define PATH(...) (snprintf(path, sizeof(path), __VA_ARGS__), path)
-
 static bool name_is_good(const char *name, size_t max)
 {
     size_t len = strlen(name);
@@ -122,19 +111,19 @@ static void check_names(struct check *check, const char *list, const void *items
     for (uint32_t i = 0; i < count; i++) {
         char *const *name = (char *const *)(const void *)((const char *)items + i * size);
         if (!name_is_good(*name, max)) {
-            complain(check, PATH("%s[%u].name", list, i),
+            config_complain(check, PATH("%s[%u].name", list, i),
                      "'%s': expected 1 to %zu letters, digits, '-', '_' or '.'", *name, max);
         }
         for (uint32_t k = 0; k < i; k++) {
             char *const *other = (char *const *)(const void *)((const char *)items + k * size);
             if (strcmp(*name, *other) == 0) {
-                complain(check, PATH("%s[%u].name", list, i), "'%s' is used twice", *name);
+                config_complain(check, PATH("%s[%u].name", list, i), "'%s' is used twice", *name);
             }
         }
     }
 }
 
-static bool has_name(const void *items, uint32_t count, size_t size, const char *wanted)
+bool config_has_name(const void *items, uint32_t count, size_t size, const char *wanted)
 {
     for (uint32_t i = 0; i < count; i++) {
         char *const *name = (char *const *)(const void *)((const char *)items + i * size);
@@ -146,7 +135,7 @@ static bool has_name(const void *items, uint32_t count, size_t size, const char 
 }
 
 #define HAS_NAME(config, list, wanted)                                                             \
-    has_name((config)->list, (config)->list##_count, sizeof((config)->list[0]), wanted)
+    config_has_name((config)->list, (config)->list##_count, sizeof((config)->list[0]), wanted)
 #define CHECK_NAMES(check, list, max)                                                              \
     check_names(check, #list, (check)->config->list, (check)->config->list##_count,                \
                 sizeof((check)->config->list[0]), max)
@@ -172,25 +161,25 @@ static void check_listeners(struct check *check)
         tls |= listener->tls;
         if (inet_pton(AF_INET, listener->address, address) != 1 &&
             inet_pton(AF_INET6, listener->address, address) != 1) {
-            complain(check, PATH("listeners[%u].address", i),
+            config_complain(check, PATH("listeners[%u].address", i),
                      "'%s': expected a numeric IPv4 or IPv6 address", listener->address);
         }
         if (listener->port == 0) {
-            complain(check, PATH("listeners[%u].port", i), "expected 1 to 65535");
+            config_complain(check, PATH("listeners[%u].port", i), "expected 1 to 65535");
         }
     }
     if (tls && (!config->tls.certificate || !config->tls.key)) {
-        complain(check, "tls", "a TLS listener needs tls: certificate and key");
+        config_complain(check, "tls", "a TLS listener needs tls: certificate and key");
     }
     if (config->cores > CORES_MAX) {
-        complain(check, "cores", "expected at most %d", CORES_MAX);
+        config_complain(check, "cores", "expected at most %d", CORES_MAX);
     }
     if (config->connections_per_core > CONNECTIONS_PER_CORE_MAX) {
-        complain(check, "connections_per_core", "expected at most %d", CONNECTIONS_PER_CORE_MAX);
+        config_complain(check, "connections_per_core", "expected at most %d", CONNECTIONS_PER_CORE_MAX);
     }
     static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
     if (!is_one_of(config->log.level, levels)) {
-        complain(check, "log.level", "'%s': expected error, warn, info or debug",
+        config_complain(check, "log.level", "'%s': expected error, warn, info or debug",
                  config->log.level);
     }
 }
@@ -204,39 +193,39 @@ static void check_tokens(struct check *check)
         const struct config_token *token = &config->tokens[i];
         signers += token->signers;
         if (!!token->pin_file + !!token->pin_env + !!token->pin_credential != 1) {
-            complain(check, PATH("tokens[%u].pin_file", i),
+            config_complain(check, PATH("tokens[%u].pin_file", i),
                      "expected exactly one of pin_file, pin_env and pin_credential");
         }
         if (strncmp(token->uri, "pkcs11:", 7) != 0) {
-            complain(check, PATH("tokens[%u].uri", i), "'%s': expected pkcs11:token=...",
+            config_complain(check, PATH("tokens[%u].uri", i), "'%s': expected pkcs11:token=...",
                      token->uri);
         }
         if (token->verify_one_in == 0) {
-            complain(check, PATH("tokens[%u].verify_one_in", i),
+            config_complain(check, PATH("tokens[%u].verify_one_in", i),
                      "expected 1 (every signature is verified) or more (one in so many); "
                      "verification cannot be switched off");
         }
         if (token->sessions > SESSIONS_PER_SIGNER_MAX) {
-            complain(check, PATH("tokens[%u].sessions", i), "expected 1 to %d",
+            config_complain(check, PATH("tokens[%u].sessions", i), "expected 1 to %d",
                      SESSIONS_PER_SIGNER_MAX);
         }
         if (token->deadline_ms > SIGN_DEADLINE_MS) {
-            complain(check, PATH("tokens[%u].deadline_ms", i), "expected at most %d",
+            config_complain(check, PATH("tokens[%u].deadline_ms", i), "expected at most %d",
                      SIGN_DEADLINE_MS);
         }
     }
     if (signers > SIGNERS_MAX) {
-        complain(check, "tokens", "%u signer processes in all; at most %d are supported", signers,
+        config_complain(check, "tokens", "%u signer processes in all; at most %d are supported", signers,
                  SIGNERS_MAX);
     }
     for (uint32_t i = 0; i < config->cas_count; i++) {
         const struct config_ca *ca = &config->cas[i];
         if (strncmp(ca->key, "pkcs11:", 7) != 0) {
-            complain(check, PATH("cas[%u].key", i), "'%s': expected pkcs11:object=...", ca->key);
+            config_complain(check, PATH("cas[%u].key", i), "'%s': expected pkcs11:object=...", ca->key);
         }
         for (uint32_t k = 0; k < ca->tokens_count; k++) {
             if (!HAS_NAME(config, tokens, ca->tokens[k])) {
-                complain(check, PATH("cas[%u].tokens[%u]", i, k), "there is no token '%s'",
+                config_complain(check, PATH("cas[%u].tokens[%u]", i, k), "there is no token '%s'",
                          ca->tokens[k]);
             }
         }
@@ -253,19 +242,19 @@ static void check_profiles(struct check *check)
         const struct config_profile *profile = &config->profiles[i];
         int64_t seconds = 0;
         if (!is_one_of(profile->base, bases)) {
-            complain(check, PATH("profiles[%u].base", i), "'%s': expected tls-device or idevid",
+            config_complain(check, PATH("profiles[%u].base", i), "'%s': expected tls-device or idevid",
                      profile->base);
         }
         if (profile->validity && (!config_duration(profile->validity, &seconds) || seconds == 0)) {
-            complain(check, PATH("profiles[%u].validity", i),
+            config_complain(check, PATH("profiles[%u].validity", i),
                      "'%s': expected a duration like 398d, 10y, 12h, or none", profile->validity);
         }
         if (profile->backdate && (!config_duration(profile->backdate, &seconds) || seconds < 0)) {
-            complain(check, PATH("profiles[%u].backdate", i), "'%s': expected a duration like 60s",
+            config_complain(check, PATH("profiles[%u].backdate", i), "'%s': expected a duration like 60s",
                      profile->backdate);
         }
         if (profile->san && !is_one_of(profile->san, sans)) {
-            complain(check, PATH("profiles[%u].san", i), "'%s': expected request or forbidden",
+            config_complain(check, PATH("profiles[%u].san", i), "'%s': expected request or forbidden",
                      profile->san);
         }
     }
@@ -274,23 +263,23 @@ static void check_profiles(struct check *check)
 static void check_stations(struct check *check)
 {
     const struct config *config = check->config;
-    static const char *const roles[] = {"enroll", "rework", "confirm", "revoke", NULL};
+    static const char *const roles[] = {"enroll", "rework", "confirm", "revoke", "ra", NULL};
     char path[128];
     for (uint32_t i = 0; i < config->stations_count; i++) {
         const struct config_station *station = &config->stations[i];
-        if (!station->password_hash && !station->certificate_subject) {
-            complain(check, PATH("stations[%u].password_hash", i),
-                     "expected password_hash or certificate_subject");
+        if (!station->password_hash && !station->certificate_subject && !station->cmp_secret_file) {
+            config_complain(check, PATH("stations[%u].password_hash", i),
+                     "expected password_hash, certificate_subject or cmp_secret_file");
         }
         for (uint32_t k = 0; k < station->roles_count; k++) {
             if (!is_one_of(station->roles[k], roles)) {
-                complain(check, PATH("stations[%u].roles[%u]", i, k),
-                         "'%s': expected enroll, rework, confirm or revoke", station->roles[k]);
+                config_complain(check, PATH("stations[%u].roles[%u]", i, k),
+                         "'%s': expected enroll, rework, confirm, revoke or ra", station->roles[k]);
             }
         }
         for (uint32_t k = 0; k < station->lines_count; k++) {
             if (!HAS_NAME(config, lines, station->lines[k])) {
-                complain(check, PATH("stations[%u].lines[%u]", i, k), "there is no line '%s'",
+                config_complain(check, PATH("stations[%u].lines[%u]", i, k), "there is no line '%s'",
                          station->lines[k]);
             }
         }
@@ -306,24 +295,24 @@ static void check_lines(struct check *check)
     for (uint32_t i = 0; i < config->lines_count; i++) {
         const struct config_line *line = &config->lines[i];
         if (!HAS_NAME(config, cas, line->ca)) {
-            complain(check, PATH("lines[%u].ca", i), "there is no ca '%s'", line->ca);
+            config_complain(check, PATH("lines[%u].ca", i), "there is no ca '%s'", line->ca);
         }
         if (!HAS_NAME(config, profiles, line->profile)) {
-            complain(check, PATH("lines[%u].profile", i), "there is no profile '%s'",
+            config_complain(check, PATH("lines[%u].profile", i), "there is no profile '%s'",
                      line->profile);
         }
         if (!is_one_of(line->device_id, ids)) {
-            complain(check, PATH("lines[%u].device_id", i),
+            config_complain(check, PATH("lines[%u].device_id", i),
                      "'%s': expected subject-cn, subject-serial-number, san-dns, san-uri or "
                      "san-hardware-module",
                      line->device_id);
         }
         if (line->base64_wrap != 0 && line->base64_wrap != 64 && line->base64_wrap != 76) {
-            complain(check, PATH("lines[%u].base64_wrap", i), "expected 0, 64 or 76");
+            config_complain(check, PATH("lines[%u].base64_wrap", i), "expected 0, 64 or 76");
         }
     }
     if (config->default_line && !HAS_NAME(config, lines, config->default_line)) {
-        complain(check, "default_line", "there is no line '%s'", config->default_line);
+        config_complain(check, "default_line", "there is no line '%s'", config->default_line);
     }
 }
 
@@ -341,5 +330,7 @@ bool config_check(const struct config *config, const struct config_places *place
     check_profiles(&check);
     check_stations(&check);
     check_lines(&check);
+    CHECK_NAMES(&check, cmp_signers, 64);
+    config_cmp_check(&check);
     return check.good;
 }

@@ -21,4 +21,25 @@ void config_defaults(struct config *config);
 bool config_check(const struct config *config, const struct config_places *places,
                   char error[CONFIG_ERROR_MAX]);
 
+/* --- checking, shared by its parts --- */
+
+struct check {
+    const struct config *config;
+    const struct config_places *places;
+    char *error;
+    bool good;
+};
+/* path: as in "lines[2].cmp.mode"; the first complaint counts. */
+void config_complain(struct check *check, const char *path, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+#define PATH(...) (snprintf(path, sizeof(path), __VA_ARGS__), path)
+/* Elements are structs whose first member is `char *name`. */
+bool config_has_name(const void *items, uint32_t count, size_t size, const char *wanted);
+void config_default_text(char **text, const char *value);
+void config_default_switch(config_bool *value, bool fallback);
+
+/* CMP's part (config_cmp.c) */
+void config_cmp_defaults(struct config *config);
+void config_cmp_check(struct check *check);
+
 #endif

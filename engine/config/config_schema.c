@@ -86,11 +86,37 @@ static const cyaml_schema_field_t STATION[] = {
     TEXT("name", struct config_station, name),
     TEXT_OPT("password_hash", struct config_station, password_hash),
     TEXT_OPT("certificate_subject", struct config_station, certificate_subject),
-    WORDS_OPT("roles", struct config_station, roles, 4),
+    TEXT_OPT("cmp_reference", struct config_station, cmp_reference),
+    TEXT_OPT("cmp_secret_file", struct config_station, cmp_secret_file),
+    WORDS_OPT("roles", struct config_station, roles, 5),
     WORDS_OPT("lines", struct config_station, lines, LINES_MAX),
     CYAML_FIELD_END};
 static const cyaml_schema_value_t STATION_VALUE = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct config_station, STATION)};
+
+static const cyaml_schema_field_t CMP_SIGNER[] = {
+    TEXT("name", struct config_cmp_signer, name),
+    TEXT("certificate", struct config_cmp_signer, certificate),
+    WORDS_OPT("chain", struct config_cmp_signer, chain, CERT_CHAIN_MAX),
+    TEXT_OPT("key_file", struct config_cmp_signer, key_file),
+    TEXT_OPT("key", struct config_cmp_signer, key),
+    WORDS_OPT("tokens", struct config_cmp_signer, tokens, TOKENS_MAX),
+    CYAML_FIELD_END};
+static const cyaml_schema_value_t CMP_SIGNER_VALUE = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct config_cmp_signer, CMP_SIGNER)};
+
+static const cyaml_schema_field_t CMP[] = {
+    TEXT_OPT("signer", struct config_cmp, signer),
+    TEXT_OPT("mode", struct config_cmp, mode),
+    SWITCH_OPT("implicit_confirm", struct config_cmp, implicit_confirm),
+    SWITCH_OPT("lenient_sender", struct config_cmp, lenient_sender),
+    SWITCH_OPT("require_time", struct config_cmp, require_time),
+    TEXT_OPT("confirm_wait", struct config_cmp, confirm_wait),
+    TEXT_OPT("time_window", struct config_cmp, time_window),
+    TEXT_OPT("batch", struct config_cmp, batch),
+    UINT_OPT("requests_max", struct config_cmp, requests_max),
+    UINT_OPT("poll_after", struct config_cmp, poll_after),
+    CYAML_FIELD_END};
 
 static const cyaml_schema_field_t LINE[] = {
     TEXT("name", struct config_line, name),
@@ -105,6 +131,7 @@ static const cyaml_schema_field_t LINE[] = {
     SWITCH_OPT("hold", struct config_line, hold),
     SWITCH_OPT("confirm", struct config_line, confirm),
     SWITCH_OPT("test", struct config_line, test),
+    CYAML_FIELD_MAPPING_PTR("cmp", PTR | OPT, struct config_line, cmp, CMP),
     UINT_OPT("base64_wrap", struct config_line, base64_wrap),
     UINT_OPT("rate_limit", struct config_line, rate_limit),
     CYAML_FIELD_END};
@@ -139,6 +166,7 @@ static const cyaml_schema_field_t TOP[] = {
     LIST("cas", struct config, cas, &CA_VALUE, 1, CAS_MAX),
     LIST("profiles", struct config, profiles, &PROFILE_VALUE, 1, PROFILES_MAX),
     LIST("stations", struct config, stations, &STATION_VALUE, 0, STATIONS_MAX),
+    LIST("cmp_signers", struct config, cmp_signers, &CMP_SIGNER_VALUE, 0, CMP_SIGNERS_MAX),
     LIST("lines", struct config, lines, &LINE_VALUE, 1, LINES_MAX),
     CYAML_FIELD_END};
 

@@ -256,11 +256,25 @@ void device_refusal_text(enum err err, const struct issue_facts *facts,
 
 /* Behind the facts in their job. */
 struct outcome {
-    uint8_t repeat;
+    uint64_t log;
+    uint64_t repeat;
 };
 enum { OUTCOME_AT = sizeof(((struct store_job *)0)->facts) - sizeof(struct outcome) };
 _Static_assert((size_t)OUTCOME_AT >= sizeof(struct issue_facts),
                "the outcome lies behind the facts");
+
+static void put_outcome(struct store_job *job, uint64_t log, bool repeat)
+{
+    struct outcome outcome = {log, repeat};
+    memcpy(job->facts + OUTCOME_AT, &outcome, sizeof(outcome));
+}
+
+static struct outcome outcome_of(const struct store_job *job)
+{
+    struct outcome outcome;
+    memcpy(&outcome, job->facts + OUTCOME_AT, sizeof(outcome));
+    return outcome;
+}
 
 static struct journal_entry entry_of(const struct issue_facts *facts, enum journal_kind kind)
 {
@@ -340,7 +354,7 @@ static enum err apply_repeat(struct store_txn *txn, struct store_job *job,
     if (err == ERR_OK)
         err = txn_journal(txn, &entry);
     if (err == ERR_OK)
-        job->facts[OUTCOME_AT] = 1;
+        put_outcome(job, cert->log, true);
     return err;
 }
 
@@ -457,7 +471,7 @@ static enum err link_issued(struct store_txn *txn, const struct issue_facts *fac
     return err;
 }
 
-static enum err apply_issue(struct store_txn *txn, const struct store_job *job,
+static enum err apply_issue(struct store_txn *txn, struct store_job *job,
                             const struct issue_facts *facts, const struct decision *decision)
 {
     assert(job->data_len != 0 && job->data_len <= CERT_DER_MAX);
@@ -473,13 +487,14 @@ static enum err apply_issue(struct store_txn *txn, const struct store_job *job,
         err = txn_line_count(txn, facts->line_id, 1, 0);
     if (err == ERR_OK)
         err = journal_issued(txn, facts, log, decision->device.cert_log);
+    put_outcome(job, log, false);
     return err;
 }
 
 enum err device_apply(struct store_txn *txn, struct store_job *job)
 {
     const struct issue_facts *facts = (const void *)job->facts;
-    job->facts[OUTCOME_AT] = 0;
+    put_outcome(job, 0, false);
     struct decision decision = decide(&(struct source){.txn = txn}, facts);
     switch (decision.admit) {
     case ADMIT_ISSUE:
@@ -494,7 +509,12 @@ enum err device_apply(struct store_txn *txn, struct store_job *job)
 
 bool device_apply_was_repeat(const struct store_job *job)
 {
-    return job->err == ERR_OK && job->facts[OUTCOME_AT] != 0;
+    return job->err == ERR_OK && outcome_of(job).repeat;
+}
+
+uint64_t device_apply_log(const struct store_job *job)
+{
+    return outcome_of(job).log;
 }
 
 /* --- refusals --- */

@@ -84,6 +84,8 @@ void device_refusal_text(enum err err, const struct issue_facts *facts,
 enum err device_apply(struct store_txn *txn, struct store_job *job);
 /* True when ERR_OK meant "the stored one again". */
 bool device_apply_was_repeat(const struct store_job *job);
+/* Log number of the certificate that ERR_OK answers with. */
+uint64_t device_apply_log(const struct store_job *job);
 
 /* A refusal for the journal; fire and forget. data: text. */
 struct refusal_facts {

@@ -20,7 +20,8 @@ enum {
     TICKET_ROTATE_S = 4 * 3600,
     SENDER_MAIN = 0, /* after the cores */
     SENDER_COSTLY = 1,
-    SENDERS_EXTRA = 2,
+    SENDER_MACS = 2,
+    SENDERS_EXTRA = 3,
 };
 
 struct core_thread {
@@ -325,7 +326,12 @@ static enum err start_all(struct appliance *appliance, struct config *config,
     }
     if (err == ERR_OK) {
         err = costly_start(shared->core_count, shared->mailboxes,
-                           shared->core_count + SENDER_COSTLY, MSG_COSTLY, &shared->costly);
+                           shared->core_count + SENDER_COSTLY, MSG_COSTLY, false,
+                           &shared->costly);
+    }
+    if (err == ERR_OK) {
+        err = costly_start(shared->core_count, shared->mailboxes, shared->core_count + SENDER_MACS,
+                           MSG_COSTLY, true, &shared->mac_worker);
     }
     return err == ERR_OK ? start_cores(appliance, out_detail) : err;
 }
@@ -496,6 +502,7 @@ void appliance_stop(struct appliance *appliance)
         join_cores(appliance);
     }
     costly_stop(shared->costly);
+    costly_stop(shared->mac_worker);
     if (shared->store) {
         if (appliance->started_ns) {
             journal_life(appliance, JOURNAL_STOP);

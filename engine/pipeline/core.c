@@ -96,6 +96,18 @@ static void start_drain(struct core *core)
     net_drain(core->net);
 }
 
+static void take_costly(struct core *core, struct costly_job *job)
+{
+    if (job->is_message) {
+        message_checked(core, job->owner, job->err);
+        return;
+    }
+    struct exchange *exchange = job->owner;
+    exchange->basic_checked = true;
+    enum verdict verdict = stage_authenticate(core, exchange);
+    pipeline_resume_exchange(core, exchange, STAGE_AUTHENTICATE, verdict);
+}
+
 static bool take_messages(struct core *core)
 {
     struct shared *shared = core->shared;
@@ -112,14 +124,9 @@ static bool take_messages(struct core *core)
         case MSG_VERIFIED:
             board_result(core, message.ptr);
             break;
-        case MSG_COSTLY: {
-            struct costly_job *job = message.ptr;
-            struct exchange *exchange = job->owner;
-            exchange->basic_checked = true;
-            enum verdict verdict = stage_authenticate(core, exchange);
-            pipeline_resume_exchange(core, exchange, STAGE_AUTHENTICATE, verdict);
+        case MSG_COSTLY:
+            take_costly(core, message.ptr);
             break;
-        }
         case MSG_SNAPSHOT:
             take_snapshot(core, message.ptr);
             break;
@@ -137,6 +144,11 @@ static bool take_messages(struct core *core)
 static void on_signed(void *ctx, const struct sign_result *result)
 {
     struct core *core = ctx;
+    struct unit *unit = unit_of_tag(result->tag);
+    if (unit) {
+        protect_done(core, unit, result);
+        return;
+    }
     struct issuance *issuance = pool_find(&core->issuances, result->tag);
     if (!issuance) {
         log_error("sign-orphan", "a signature came back for an issuance that is gone");
@@ -225,6 +237,9 @@ static void tell_drained(struct core *core)
 void core_run(struct core *core)
 {
     bool busy = false;
+    if (core->index == 0) {
+        sweep_start(core);
+    }
     while (!core->stop) {
         turn_ring(core, busy);
         busy = collect(core);
@@ -307,6 +322,7 @@ enum err core_create(struct shared *shared, uint32_t index, struct snapshot *sna
     serial_lane_init(&core->serials, index, shared->serial_floor_ms);
     core->now_ns = clock_mono_ns();
     core->now_s = clock_wall_s();
+    mac_cache_init(&core->macs);
     snprintf(out_detail, 256, "out of memory");
     enum err err = create_parts(core, out_detail);
     if (err != ERR_OK) {
@@ -331,6 +347,7 @@ void core_destroy(struct core *core)
     if (core->ring) {
         ring_destroy(core->ring);
     }
+    mac_cache_wipe(&core->macs);
     pool_destroy(&core->issuances);
     chunk_pool_destroy(&core->chunks);
     free(core);

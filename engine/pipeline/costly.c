@@ -1,6 +1,7 @@
 #include "pipeline/costly.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -32,11 +33,16 @@ struct costly {
     uint32_t sender;
     uint32_t message_kind;
     uint32_t core_count;
+    bool yields;
     struct lane lanes[CORES_MAX];
 };
 
 static void run_or_recall(struct costly *costly, struct costly_job *job)
 {
+    if (job->no_sharing) {
+        job->run(job);
+        return;
+    }
     struct recent *recent = &costly->recent[job->same[0] % COSTLY_SAME_COUNT];
     uint64_t now_ns = clock_mono_ns();
     if (now_ns < recent->until_ns && secret_eq(BYTES_ARRAY(recent->same), BYTES_ARRAY(job->same))) {
@@ -90,6 +96,10 @@ static void *costly_main(void *arg)
 {
     struct costly *costly = arg;
     log_thread_attach();
+    if (costly->yields) {
+        struct sched_param none = {0};
+        pthread_setschedparam(pthread_self(), SCHED_IDLE, &none);
+    }
     while (!atomic_load(&costly->stop)) {
         if (work_once(costly)) {
             continue;
@@ -120,7 +130,7 @@ static void costly_free(struct costly *costly)
 }
 
 enum err costly_start(uint32_t core_count, struct mailboxes *mailboxes, uint32_t sender,
-                      uint32_t message_kind, struct costly **out)
+                      uint32_t message_kind, bool yields, struct costly **out)
 {
     struct costly *costly = aligned_alloc(64, (sizeof(*costly) + 63) / 64 * 64);
     if (!costly) {
@@ -131,6 +141,7 @@ enum err costly_start(uint32_t core_count, struct mailboxes *mailboxes, uint32_t
     costly->sender = sender;
     costly->message_kind = message_kind;
     costly->core_count = core_count;
+    costly->yields = yields;
     costly->wake = (struct wake){&costly->flag, eventfd(0, EFD_CLOEXEC)};
     bool ok = costly->wake.event_fd >= 0;
     for (uint32_t core = 0; core < core_count && ok; core++) {

@@ -24,12 +24,15 @@ struct costly_job {
     struct bytes input; /* e.g. the password; the owner wipes it */
     const char *hash;   /* e.g. crypt(5) */
     uint32_t value;     /* e.g. the station's index */
+    bool is_message; /* owner is a unit whose message is checked; else an exchange */
+    bool no_sharing; /* `same` says nothing */
     uint8_t same[32];   /* keyed digest of all that decides the result: jobs that agree in it and
                            follow within COSTLY_SAME_MS share one run that ended well */
 };
 
+/* yields: the worker takes only the time that nothing else wants (SCHED_IDLE). */
 enum err costly_start(uint32_t core_count, struct mailboxes *mailboxes, uint32_t sender,
-                      uint32_t message_kind, struct costly **out) MUST_USE;
+                      uint32_t message_kind, bool yields, struct costly **out) MUST_USE;
 void costly_stop(struct costly *costly);
 /* ERR_OVERLOADED when the core's queue is full. */
 enum err costly_submit(struct costly *costly, struct costly_job *job) MUST_USE;

@@ -15,7 +15,7 @@
 
 #include "base/clock.h"
 #include "base/pool.h"
-#include "crypto/mac.h"
+#include "crypto/mac_cache.h"
 #include "factory/device.h"
 #include "factory/settle.h"
 #include "factory/transaction.h"
@@ -160,6 +160,19 @@ struct is_queue {
     uint32_t count;
 };
 
+/* Tags of signing jobs: an issuance's pool handle, whose low half is a slot's index, or a unit's
+ * address above a bit that no index has. */
+enum { TAG_IS_UNIT = 0x8000 };
+_Static_assert(ISSUANCES_PER_CORE_MAX <= TAG_IS_UNIT, "no handle looks like a unit's tag");
+static inline uint64_t tag_of_unit(const struct unit *unit)
+{
+    return (uint64_t)(uintptr_t)unit << 16 | TAG_IS_UNIT;
+}
+static inline struct unit *unit_of_tag(uint64_t tag)
+{
+    return (tag & TAG_IS_UNIT) != 0 ? (struct unit *)(uintptr_t)(tag >> 16) : NULL;
+}
+
 enum message_kind {
     MSG_CONNECTION, /* value: listener, ptr: descriptor */
     MSG_VERIFIED,   /* ptr: lent_verify */
@@ -175,6 +188,7 @@ struct shared {
     struct store *store;
     struct hsm *hsm;
     struct costly *costly;
+    struct costly *mac_worker; /* yields to everything else */
     struct mailboxes *mailboxes;
     struct wake wakes[CORES_MAX];
     struct verify_board *boards[CORES_MAX];
@@ -198,6 +212,12 @@ struct basic_cache_entry {
     uint64_t until_ns;
 };
 enum { BASIC_CACHE_SIZE = 256 };
+
+/* Signers of messages whose paths were validated; stage_authenticate's. */
+struct signer_cache_entry {
+    _Alignas(8) uint8_t opaque[160];
+};
+enum { SIGNER_CACHE_SIZE = 256 };
 
 struct rate_bucket {
     uint64_t at_ns;
@@ -226,6 +246,10 @@ struct core {
     struct rate_bucket journal_rate; /* anonymous refusals recorded one by one */
     uint32_t journal_suppressed;
     struct basic_cache_entry basic_cache[BASIC_CACHE_SIZE];
+    struct signer_cache_entry signer_cache[SIGNER_CACHE_SIZE];
+    struct mac_cache macs;
+    struct sweep_set sweep;
+    struct timer sweep_timer; /* core 0 */
     uint32_t check_count[CAS_MAX]; /* for verify_one_in */
     bool store_dirty, draining, stop, drained_told;
 };
@@ -282,6 +306,8 @@ enum verdict message_authenticate(struct core *core, struct exchange *exchange);
 void message_checked(struct core *core, struct unit *unit, enum err err);
 /* What is on record about the unit's dialogue is asked for once more, and followed. */
 enum err message_resume(struct core *core, struct unit *unit);
+/* The key of the unit's dialogue in the store. */
+struct bytes message_transaction_key(const struct unit *unit, uint8_t out[TRANSACTION_KEY_MAX]);
 /* A signature for an answer came back. */
 void protect_done(struct core *core, struct unit *unit, const struct sign_result *result);
 /* A job of SETTLE or RECORD came back. */
@@ -289,6 +315,8 @@ void settle_done(struct core *core, struct unit *unit, struct store_job *job);
 void record_done(struct core *core, struct unit *unit, struct store_job *job);
 /* Forgets dialogues whose time has passed; once a second, on one core. */
 void sweep_start(struct core *core);
+void sweep_due(struct timer *timer);
+void sweep_done(struct core *core, struct store_job *job);
 
 /* --- the driver --- */
 void pipeline_accept(struct core *core, struct exchange *exchange); /* into DECODE */

@@ -1,4 +1,4 @@
-#include "pipeline/snapshot.h"
+#include "pipeline/snapshot_impl.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,17 +16,7 @@
 
 enum { PEM_FILE_MAX = 256 * 1024, CSR_ATTRS_MAX = 1024 };
 
-/* What compile needs to know while it runs. */
-struct compile {
-    struct snapshot *snapshot;
-    const struct config *config;
-    struct store *store; /* NULL: --check, nothing is written */
-    char *detail;        /* CONFIG_ERROR_MAX */
-};
-
-static enum err fail(struct compile *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-static enum err fail(struct compile *c, const char *fmt, ...)
+enum err snapshot_fail(struct compile *c, const char *fmt, ...)
 {
     va_list args;
     va_start(args, fmt);
@@ -37,17 +27,16 @@ static enum err fail(struct compile *c, const char *fmt, ...)
 
 /* --- files --- */
 
-/* The whole file, NUL-terminated; caller frees. */
-static char *read_file(struct compile *c, const char *name, size_t *out_len)
+char *snapshot_read_file(struct compile *c, const char *name, size_t *out_len)
 {
     char *path = config_path(c->config, name);
     int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     struct stat info;
     char *text = NULL;
     if (fd < 0 || fstat(fd, &info) != 0) {
-        fail(c, "%s: %s", path ? path : name, strerror(errno));
+        snapshot_fail(c, "%s: %s", path ? path : name, strerror(errno));
     } else if (info.st_size > PEM_FILE_MAX) {
-        fail(c, "%s: larger than %d bytes: not a certificate file", path, PEM_FILE_MAX);
+        snapshot_fail(c, "%s: larger than %d bytes: not a certificate file", path, PEM_FILE_MAX);
     } else if ((text = malloc((size_t)info.st_size + 1)) != NULL) {
         ssize_t got = read(fd, text, (size_t)info.st_size);
         *out_len = got > 0 ? (size_t)got : 0;
@@ -60,13 +49,10 @@ static char *read_file(struct compile *c, const char *name, size_t *out_len)
     return text;
 }
 
-typedef enum err (*cert_fn)(struct compile *c, void *ctx, struct bytes der);
-
-/* Calls fn for each certificate of a PEM file. */
-static enum err each_cert(struct compile *c, const char *name, cert_fn fn, void *ctx)
+enum err snapshot_each_cert(struct compile *c, const char *name, cert_fn fn, void *ctx)
 {
     size_t len = 0;
-    char *text = read_file(c, name, &len);
+    char *text = snapshot_read_file(c, name, &len);
     if (!text) {
         return ERR_CONFIG;
     }
@@ -87,7 +73,7 @@ static enum err each_cert(struct compile *c, const char *name, cert_fn fn, void 
         return ERR_OK;
     }
     if (c->detail[0] == 0) {
-        fail(c, "%s: %s", name,
+        snapshot_fail(c, "%s: %s", name,
              err == ERR_NOT_FOUND ? "no PEM CERTIFICATE in it" : err_sentence(err));
     }
     return ERR_CONFIG;
@@ -100,10 +86,10 @@ static enum err add_chain(struct compile *c, void *ctx, struct bytes der)
     struct rt_ca *ca = ctx;
     struct x509_cert cert;
     if (x509_decode(der, &cert) != ERR_OK) {
-        return fail(c, "ca %s: a certificate of its chain is malformed", ca->name);
+        return snapshot_fail(c, "ca %s: a certificate of its chain is malformed", ca->name);
     }
     if (ca->chain_count == CERT_CHAIN_MAX) {
-        return fail(c, "ca %s: more than %d certificates in its chain", ca->name, CERT_CHAIN_MAX);
+        return snapshot_fail(c, "ca %s: more than %d certificates in its chain", ca->name, CERT_CHAIN_MAX);
     }
     uint8_t *copy = malloc(der.len);
     if (!copy) {
@@ -121,7 +107,7 @@ static enum err build_chain_cms(struct compile *c, struct rt_ca *ca)
     size_t len = 0;
     if (!cms || cms_certs_only_build(ca->chain, ca->chain_count, cms, cap, &len) != ERR_OK) {
         free(cms);
-        return fail(c, "ca %s: its chain does not fit a certs-only message", ca->name);
+        return snapshot_fail(c, "ca %s: its chain does not fit a certs-only message", ca->name);
     }
     ca->chain_cms = bytes_of(cms, len);
     return ERR_OK;
@@ -150,9 +136,9 @@ static enum err compile_ca(struct compile *c, uint32_t index)
     ca->name = from->name;
     ca->key_index = index;
     c->snapshot->ca_count++;
-    enum err err = each_cert(c, from->certificate, add_chain, ca);
+    enum err err = snapshot_each_cert(c, from->certificate, add_chain, ca);
     for (uint32_t i = 0; i < from->chain_count && err == ERR_OK; i++) {
-        err = each_cert(c, from->chain[i], add_chain, ca);
+        err = snapshot_each_cert(c, from->chain[i], add_chain, ca);
     }
     if (err != ERR_OK) {
         return err;
@@ -161,13 +147,13 @@ static enum err compile_ca(struct compile *c, uint32_t index)
     err = x509_decode(ca->cert_der, &ca->cert);
     if (err != ERR_OK || !ca->cert.is_ca ||
         (ca->cert.has_key_usage && (ca->cert.key_usage & KU_KEY_CERT_SIGN) == 0)) {
-        return fail(c, "ca %s: %s is not a CA certificate (basicConstraints CA:TRUE, keyCertSign)",
+        return snapshot_fail(c, "ca %s: %s is not a CA certificate (basicConstraints CA:TRUE, keyCertSign)",
                     ca->name, from->certificate);
     }
     ca->sig_alg = sig_alg_default(ca->cert.spki.alg);
     ca->key = verify_key_new(&ca->cert.spki);
     if (!ca->key || ca->sig_alg == SIG_NONE) {
-        return fail(c, "ca %s: its key is of a kind that is not supported", ca->name);
+        return snapshot_fail(c, "ca %s: its key is of a kind that is not supported", ca->name);
     }
     ca->verify_one_in = smallest_verify_share(c->config, from);
     struct sha256_stream stream;
@@ -177,7 +163,7 @@ static enum err compile_ca(struct compile *c, uint32_t index)
     sha256_update(&stream, ca->cert.subject);
     sha256_finish(&stream, hash);
     if (c->store && store_issuer_id(c->store, hash, &ca->issuer_id) != ERR_OK) {
-        return fail(c, "ca %s: the store gave it no number", ca->name);
+        return snapshot_fail(c, "ca %s: the store gave it no number", ca->name);
     }
     return build_chain_cms(c, ca);
 }
@@ -191,7 +177,8 @@ struct role_name {
 static const struct role_name ROLE_NAMES[] = {{"enroll", ROLE_ENROLL},
                                               {"rework", ROLE_REWORK},
                                               {"confirm", ROLE_CONFIRM},
-                                              {"revoke", ROLE_REVOKE}};
+                                              {"revoke", ROLE_REVOKE},
+                                              {"ra", ROLE_RA}};
 
 static enum err compile_station(struct compile *c, uint32_t index)
 {
@@ -201,7 +188,7 @@ static enum err compile_station(struct compile *c, uint32_t index)
     station->name = from->name;
     station->password_hash = from->password_hash;
     if (from->password_hash && !password_hash_is_valid(from->password_hash)) {
-        return fail(c,
+        return snapshot_fail(c,
                     "station %s: password_hash is not a slow crypt(5) hash; make one with "
                     "`certmill station hash-password`",
                     from->name);
@@ -209,7 +196,7 @@ static enum err compile_station(struct compile *c, uint32_t index)
     if (from->certificate_subject &&
         !name_from_text(from->certificate_subject, station->subject_der, NAME_DER_MAX,
                         &station->subject_len)) {
-        return fail(c, "station %s: certificate_subject is not like CN=station-3,O=Example",
+        return snapshot_fail(c, "station %s: certificate_subject is not like CN=station-3,O=Example",
                     from->name);
     }
     station->roles = from->roles_count == 0 ? ROLE_ENROLL | ROLE_CONFIRM : 0;
@@ -219,6 +206,10 @@ static enum err compile_station(struct compile *c, uint32_t index)
                 station->roles |= ROLE_NAMES[k].role;
             }
         }
+    }
+    enum err err = snapshot_cmp_station(c, from, station);
+    if (err != ERR_OK) {
+        return err;
     }
     station->line_mask = from->lines_count == 0 ? UINT64_MAX : 0;
     for (uint32_t i = 0; i < from->lines_count; i++) {
@@ -290,25 +281,25 @@ static enum err profile_settings_of(struct compile *c, const struct config_profi
     int64_t seconds = 0;
     if (from->validity) {
         if (!config_duration(from->validity, &seconds)) {
-            return fail(c, "profile %s: validity '%s' is not like 398d, 10y or none", from->name,
+            return snapshot_fail(c, "profile %s: validity '%s' is not like 398d, 10y or none", from->name,
                         from->validity);
         }
         out->no_expiry = seconds < 0;
         out->validity_s = seconds < 0 ? 0 : seconds;
     }
     if (from->backdate && !config_duration(from->backdate, &out->backdate_s)) {
-        return fail(c, "profile %s: backdate '%s' is not like 60s", from->name, from->backdate);
+        return snapshot_fail(c, "profile %s: backdate '%s' is not like 60s", from->name, from->backdate);
     }
     if (!BITS_OF(from->key_usage, from->key_usage_count, KEY_USAGE_NAMES, &out->key_usage) ||
         !BITS_OF(from->ext_key_usage, from->ext_key_usage_count, EXT_KEY_USAGE_NAMES,
                  &out->ext_key_usage)) {
-        return fail(c, "profile %s: unknown name in key_usage or ext_key_usage", from->name);
+        return snapshot_fail(c, "profile %s: unknown name in key_usage or ext_key_usage", from->name);
     }
     for (uint32_t i = 0; i < from->keys_count; i++) {
         enum key_alg alg;
         uint32_t bits = 0;
         if (!key_alg_from_name(from->keys[i], &alg, &bits)) {
-            return fail(c, "profile %s: unknown key type '%s'", from->name, from->keys[i]);
+            return snapshot_fail(c, "profile %s: unknown key type '%s'", from->name, from->keys[i]);
         }
         bool known = false;
         for (uint32_t k = 0; k < out->key_alg_count; k++) {
@@ -327,7 +318,7 @@ static enum err profile_settings_of(struct compile *c, const struct config_profi
 static enum err add_anchor(struct compile *c, void *ctx, struct bytes der)
 {
     enum err err = trust_store_add(ctx, der);
-    return err == ERR_OK ? ERR_OK : fail(c, "a trust anchor cannot be used: %s", err_sentence(err));
+    return err == ERR_OK ? ERR_OK : snapshot_fail(c, "a trust anchor cannot be used: %s", err_sentence(err));
 }
 
 static enum err build_csr_attrs(struct compile *c, struct rt_line *line,
@@ -343,7 +334,7 @@ static enum err build_csr_attrs(struct compile *c, struct rt_line *line,
     uint8_t der[CSR_ATTRS_MAX];
     size_t len = 0;
     if (est_csr_attrs_build(&attrs, der, sizeof(der), &len) != ERR_OK) {
-        return fail(c, "line %s: its csrattrs do not fit", line->name);
+        return snapshot_fail(c, "line %s: its csrattrs do not fit", line->name);
     }
     uint8_t *copy = len > 0 ? malloc(len) : NULL;
     if (copy) {
@@ -374,14 +365,14 @@ static enum err compile_line(struct compile *c, uint32_t index)
     line->ca = find_ca(c->snapshot, from->ca);
     const struct config_profile *profile = find_profile(c->config, from->profile);
     if (!line->ca || !profile) {
-        return fail(c, "line %s: unknown ca or profile", from->name);
+        return snapshot_fail(c, "line %s: unknown ca or profile", from->name);
     }
     if (est_is_operation_name(bytes_of_str(from->name))) {
-        return fail(c, "line %s: a line may not be called like an EST operation (RFC 7030 3.2.2)",
+        return snapshot_fail(c, "line %s: a line may not be called like an EST operation (RFC 7030 3.2.2)",
                     from->name);
     }
     if (!identity_source_from_name(from->device_id, &line->device_id)) {
-        return fail(c, "line %s: device_id '%s' is not one of the known rules", from->name,
+        return snapshot_fail(c, "line %s: device_id '%s' is not one of the known rules", from->name,
                     from->device_id);
     }
     struct profile_config settings;
@@ -390,7 +381,7 @@ static enum err compile_line(struct compile *c, uint32_t index)
     if (err == ERR_OK) {
         err = profile_compile(&settings, &line->ca->cert, &line->profile, detail);
         if (err != ERR_OK) {
-            fail(c, "profile %s: %s", from->profile, detail);
+            snapshot_fail(c, "profile %s: %s", from->profile, detail);
         }
     }
     line->anchors = calloc(1, sizeof(*line->anchors));
@@ -398,11 +389,11 @@ static enum err compile_line(struct compile *c, uint32_t index)
         return ERR_NO_SPACE;
     }
     for (uint32_t i = 0; i < from->trust_anchors_count && err == ERR_OK; i++) {
-        err = each_cert(c, from->trust_anchors[i], add_anchor, line->anchors);
+        err = snapshot_each_cert(c, from->trust_anchors[i], add_anchor, line->anchors);
     }
     if (err == ERR_OK && c->store &&
         store_line_id(c->store, from->name, &line->line_id) != ERR_OK) {
-        err = fail(c, "line %s: the store gave it no number", from->name);
+        err = snapshot_fail(c, "line %s: the store gave it no number", from->name);
     }
     line->proto = (struct proto_line){
         .name = from->name,
@@ -412,6 +403,9 @@ static enum err compile_line(struct compile *c, uint32_t index)
         .base64_wrap = from->base64_wrap,
         .offer_confirm = from->confirm,
     };
+    if (err == ERR_OK && from->cmp) {
+        err = snapshot_cmp_line(c, &settings, line);
+    }
     if (c->config->default_line && strcmp(c->config->default_line, from->name) == 0) {
         c->snapshot->default_line = line;
     }
@@ -437,7 +431,7 @@ static enum err compile_tls(struct compile *c)
         char detail[256] = "";
         err = tls_ctx_new(&tls, &c->snapshot->tls[i], detail);
         if (err != ERR_OK) {
-            fail(c, "tls: %s", detail);
+            snapshot_fail(c, "tls: %s", detail);
         }
     }
     free(cert);
@@ -453,6 +447,9 @@ static enum err compile_all(struct compile *c)
     }
     for (uint32_t i = 0; i < c->config->stations_count && err == ERR_OK; i++) {
         err = compile_station(c, i);
+    }
+    for (uint32_t i = 0; i < c->config->cmp_signers_count && err == ERR_OK; i++) {
+        err = snapshot_cmp_signer(c, i);
     }
     for (uint32_t i = 0; i < c->config->lines_count && err == ERR_OK; i++) {
         err = compile_line(c, i);
@@ -506,6 +503,7 @@ void snapshot_free(struct snapshot *snapshot)
         }
         free((void *)(uintptr_t)line->proto.csr_attrs.ptr);
     }
+    snapshot_cmp_free(snapshot);
     for (uint32_t i = 0; i < snapshot->core_count; i++) {
         if (snapshot->tls[i]) {
             tls_ctx_unref(snapshot->tls[i]);

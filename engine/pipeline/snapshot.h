@@ -26,6 +26,7 @@ enum station_role {
     ROLE_REWORK = 1u << 1,
     ROLE_CONFIRM = 1u << 2,
     ROLE_REVOKE = 1u << 3,
+    ROLE_RA = 1u << 4, /* vouches for proofs of possession; asks for what only an authority may */
 };
 
 struct rt_ca {
@@ -47,8 +48,22 @@ struct rt_station {
     const char *password_hash; /* NULL: none */
     uint8_t subject_der[NAME_DER_MAX];
     size_t subject_len; /* 0: no certificate */
+    const char *cmp_reference; /* senderKID beside a MAC */
+    struct bytes cmp_secret;   /* empty: none; wiped with the snapshot */
     uint32_t roles;
     uint64_t line_mask; /* bit per line index */
+};
+
+/* Who signs the answers of protocols whose messages are signed. Not a CA key. */
+struct rt_signer {
+    const char *name;
+    enum sig_alg alg;
+    struct softkey *key; /* NULL: in a token */
+    uint32_t key_index;  /* then: in the hsm queue */
+    struct bytes chain[CERT_CHAIN_MAX]; /* its certificate first */
+    uint32_t chain_count;
+    struct x509_cert cert;
+    struct bytes sender; /* GeneralName with its subject */
 };
 
 struct rt_line {
@@ -60,6 +75,8 @@ struct rt_line {
     enum identity_source device_id;
     struct trust_store *anchors;
     struct proto_line proto;
+    struct proto_cmp_line cmp; /* proto.cmp points here, or is NULL */
+    const struct rt_signer *signer; /* NULL: none */
     const struct config_line *config;
 };
 
@@ -73,6 +90,8 @@ struct snapshot {
     struct rt_line *default_line; /* NULL: none */
     struct rt_station stations[STATIONS_MAX];
     uint32_t station_count;
+    struct rt_signer signers[CMP_SIGNERS_MAX];
+    uint32_t signer_count;
     struct tls_ctx *tls[CORES_MAX]; /* one per core */
     uint32_t core_count;
     _Atomic uint32_t cores_holding;

@@ -70,16 +70,16 @@ static uint32_t station_by_subject(const struct snapshot *snapshot, struct bytes
 }
 
 static void identify_foreign(struct core *core, const struct exchange *exchange,
-                             const struct tls_peer *tls, const struct x509_cert *cert,
-                             struct peer_identity *out)
+                             const struct bytes chain[], uint32_t chain_count,
+                             const struct x509_cert *cert, struct peer_identity *out)
 {
     const struct rt_line *line = exchange->line;
     const struct trust_anchor *anchor;
     out->not_after_s = cert->not_after_s;
     out->station_index = NO_STATION;
-    out->err = line->config->client_cert ? path_validate(line->anchors, tls->chain,
-                                                         tls->chain_count, core->now_s, &anchor)
-                                         : ERR_CLIENT_CERT_UNTRUSTED;
+    out->err = line->config->client_cert
+                   ? path_validate(line->anchors, chain, chain_count, core->now_s, &anchor)
+                   : ERR_CLIENT_CERT_UNTRUSTED;
     if (out->err != ERR_OK) {
         return;
     }
@@ -100,24 +100,31 @@ static void identify_foreign(struct core *core, const struct exchange *exchange,
     }
 }
 
-static enum err identify_by_cert(struct core *core, struct exchange *exchange)
+static void identify_cert(struct core *core, const struct exchange *exchange,
+                          const struct bytes chain[], uint32_t chain_count,
+                          struct peer_identity *out)
 {
-    const struct tls_peer *tls = exchange->net.peer->tls;
-    struct peer_identity *peer = (struct peer_identity *)(void *)exchange->net.peer->user;
-    uint32_t generation_1 = exchange->snapshot->generation + 1;
-    if (peer->generation_1 != generation_1 || peer->line_index != exchange->line->index) {
-        memset(peer, 0, sizeof(*peer));
-        struct x509_cert cert;
-        if (x509_decode(tls->chain[0], &cert) != ERR_OK) {
-            return ERR_CLIENT_CERT_UNTRUSTED;
-        }
-        if (!identify_own(core, exchange->line, tls->chain[0], &cert, peer)) {
-            identify_foreign(core, exchange, tls, &cert, peer);
-        }
-        peer->line_index = exchange->line->index;
-        peer->generation_1 = generation_1;
+    memset(out, 0, sizeof(*out));
+    struct x509_cert cert;
+    if (chain_count == 0 || x509_decode(chain[0], &cert) != ERR_OK) {
+        out->err = ERR_CLIENT_CERT_UNTRUSTED;
+    } else if (!identify_own(core, exchange->line, chain[0], &cert, out)) {
+        identify_foreign(core, exchange, chain, chain_count, &cert, out);
     }
-    struct caller *caller = &exchange->own.caller;
+    out->line_index = exchange->line->index;
+    out->generation_1 = exchange->snapshot->generation + 1;
+}
+
+static bool is_current(const struct peer_identity *peer, const struct exchange *exchange)
+{
+    return peer->generation_1 == exchange->snapshot->generation + 1 &&
+           peer->line_index == exchange->line->index;
+}
+
+/* What may have changed since the path was validated, and who that makes the caller. */
+static enum err caller_of(struct core *core, const struct exchange *exchange,
+                          const struct peer_identity *peer, struct caller *out)
+{
     if (peer->err != ERR_OK) {
         return peer->err;
     }
@@ -132,17 +139,54 @@ static enum err identify_by_cert(struct core *core, struct exchange *exchange)
         if (stored.record->status == CERT_REVOKED || stored.record->status == CERT_ON_HOLD) {
             return ERR_CLIENT_CERT_REVOKED;
         }
-        caller->superseded = stored.record->status == CERT_SUPERSEDED;
+        out->superseded = stored.record->status == CERT_SUPERSEDED;
     }
-    caller->kind = peer->kind;
-    caller->cert_log = peer->cert_log;
-    caller->device_id_len = peer->device_id_len;
-    memcpy(caller->device_id, peer->device_id, peer->device_id_len);
+    out->kind = peer->kind;
+    out->cert_log = peer->cert_log;
+    out->device_id_len = peer->device_id_len;
+    memcpy(out->device_id, peer->device_id, peer->device_id_len);
     if (peer->kind == CALLER_STATION) {
-        caller->station = &exchange->snapshot->stations[peer->station_index];
+        out->station = &exchange->snapshot->stations[peer->station_index];
     }
     return ERR_OK;
 }
+
+static enum err identify_by_cert(struct core *core, struct exchange *exchange)
+{
+    const struct tls_peer *tls = exchange->net.peer->tls;
+    struct peer_identity *peer = (struct peer_identity *)(void *)exchange->net.peer->user;
+    if (!is_current(peer, exchange)) {
+        identify_cert(core, exchange, tls->chain, tls->chain_count, peer);
+    }
+    return caller_of(core, exchange, peer, &exchange->own.caller);
+}
+
+struct signer_entry {
+    uint8_t cert_hash[SHA256_LEN];
+    struct peer_identity peer;
+};
+
+enum err caller_by_cert(struct core *core, const struct exchange *exchange,
+                        const struct bytes chain[], uint32_t chain_count, struct caller *out)
+{
+    if (chain_count == 0) {
+        return ERR_CLIENT_CERT_UNTRUSTED;
+    }
+    uint8_t hash[SHA256_LEN];
+    sha256_once(chain[0], hash);
+    struct signer_entry *entry =
+        (struct signer_entry *)(void *)core->signer_cache[hash[0] % SIGNER_CACHE_SIZE].opaque;
+    if (!is_current(&entry->peer, exchange) || memcmp(entry->cert_hash, hash, sizeof(hash)) != 0) {
+        identify_cert(core, exchange, chain, chain_count, &entry->peer);
+        memcpy(entry->cert_hash, hash, sizeof(hash));
+    }
+    enum err err = caller_of(core, exchange, &entry->peer, out);
+    if (entry->peer.err != ERR_OK) {
+        entry->peer.generation_1 = 0; /* the rest of the chain may be complete the next time */
+    }
+    return err;
+}
+_Static_assert(sizeof(struct signer_entry) <= sizeof(struct signer_cache_entry), "fits the cache");
 
 /* --- HTTP Basic (RFC 7617) --- */
 
@@ -300,9 +344,8 @@ static enum verdict identify(struct core *core, struct exchange *exchange)
     return VERDICT_REFUSE;
 }
 
-static void name_caller(struct exchange *exchange)
+void caller_name(struct caller *caller)
 {
-    struct caller *caller = &exchange->own.caller;
     struct bytes name = {0};
     if (caller->station) {
         name = bytes_of_str(caller->station->name);
@@ -312,13 +355,16 @@ static void name_caller(struct exchange *exchange)
         name = bytes_of(caller->device_id, caller->device_id_len);
     }
     caller->name_len = (uint8_t)(name.len < STATION_NAME_MAX ? name.len : STATION_NAME_MAX);
-    memcpy(caller->name, name.ptr, caller->name_len);
+    if (caller->name_len > 0) {
+        memcpy(caller->name, name.ptr, caller->name_len);
+    }
 }
 
-static enum err check_role(const struct exchange *exchange, uint32_t role)
+enum err caller_check_role(const struct exchange *exchange, const struct caller *caller,
+                           uint32_t role)
 {
-    const struct rt_station *station = exchange->own.caller.station;
-    if (exchange->own.caller.kind != CALLER_STATION) {
+    const struct rt_station *station = caller->station;
+    if (caller->kind != CALLER_STATION) {
         return ERR_OK;
     }
     bool on_line = (station->line_mask >> exchange->line->index & 1) != 0;
@@ -368,7 +414,7 @@ static enum err authorize(const struct exchange *exchange)
 {
     const struct proto_message *message = &exchange->message;
     bool renewal = message->action == ACTION_REENROLL;
-    enum err err = check_role(exchange, ROLE_ENROLL);
+    enum err err = caller_check_role(exchange, &exchange->own.caller, ROLE_ENROLL);
     for (uint32_t i = 0; i < message->request_count && err == ERR_OK; i++) {
         err = renewal ? check_reenroll(exchange, &message->requests[i]) : ERR_OK;
         if (err == ERR_OK) {
@@ -384,6 +430,9 @@ enum verdict stage_authenticate(struct core *core, struct exchange *exchange)
     if (action == ACTION_CA_CERTS || action == ACTION_CSR_ATTRS) {
         return VERDICT_NEXT; /* anonymous: RFC 7030 4.1.1, 4.5.1 */
     }
+    if (exchange->route.proto->resume) {
+        return message_authenticate(core, exchange);
+    }
     enum err err = reader_begin(core->reader);
     if (err != ERR_OK) {
         exchange->own.err = err;
@@ -395,9 +444,9 @@ enum verdict stage_authenticate(struct core *core, struct exchange *exchange)
     if (verdict != VERDICT_NEXT) {
         return verdict;
     }
-    name_caller(exchange);
+    caller_name(&exchange->own.caller);
     if (action == ACTION_CONFIRM) {
-        exchange->own.err = check_role(exchange, ROLE_CONFIRM);
+        exchange->own.err = caller_check_role(exchange, &exchange->own.caller, ROLE_CONFIRM);
         return exchange->own.err == ERR_OK ? commit_confirmation(core, exchange) : VERDICT_REFUSE;
     }
     exchange->own.err = action == ACTION_ENROLL || action == ACTION_REENROLL ? authorize(exchange)

@@ -151,23 +151,26 @@ static void record(struct core *core, const struct refusal_facts *facts, struct 
     core->store_dirty = true;
 }
 
-void commit_refusal(struct core *core, const struct exchange *exchange, enum err err,
-                    struct bytes text)
+void commit_refusal(struct core *core, const struct unit *unit, const struct cert_request *request,
+                    enum err err, struct bytes text)
 {
+    const struct exchange *exchange = unit->exchange;
     if (refusal_record_of(err) == REFUSAL_NOT_RECORDED || !may_record(core, err)) {
         return;
     }
     struct refusal_facts facts = {
         .protocol = exchange->route.proto ? exchange->route.proto->journal_protocol : 0,
-        .who_len = exchange->own.caller.name_len,
+        .who_len = unit->caller.name_len,
         .err = (uint16_t)err,
         .line_id = exchange->line ? exchange->line->line_id : 0,
     };
-    memcpy(facts.who, exchange->own.caller.name, exchange->own.caller.name_len);
+    memcpy(facts.who, unit->caller.name, unit->caller.name_len);
     memcpy(facts.request_id, exchange->request_id, REQUEST_ID_LEN);
-    if (exchange->own.decoded && exchange->message.request_count == 1) {
+    if (!request && unit->decoded && unit->message->request_count == 1) {
+        request = &unit->message->requests[0];
+    }
+    if (request) {
         struct identity id;
-        const struct cert_request *request = &exchange->message.requests[0];
         if (identity_find(exchange->line->device_id, request->subject, request->san, &id) ==
             ERR_OK) {
             facts.device_id_len = (uint8_t)id.len;
@@ -199,6 +202,7 @@ static void issuance_committed(struct core *core, const struct store_job *job)
         return;
     }
     issuance->token = job->token;
+    issuance->cert_log = device_apply_log(job);
     issuance->repeat = device_apply_was_repeat(job);
     if (issuance->repeat) {
         struct bytes copy =
@@ -223,8 +227,14 @@ void commit_done(struct core *core, struct store_job *job)
         exchange->own.err = job->err;
         exchange->token = job->token;
         exchange->own.journaled = err_class_of(job->err) == ERR_CLASS_REFUSAL;
-        pipeline_resume_exchange(core, exchange, STAGE_COMMIT,
-                                 job->err == ERR_OK ? VERDICT_RESPOND : VERDICT_REFUSE);
+        pipeline_resume_exchange(core, exchange, STAGE_SETTLE,
+                                 job->err == ERR_OK ? VERDICT_NEXT : VERDICT_REFUSE);
+    } else if (job->apply == settle_apply) {
+        settle_done(core, (struct unit *)(uintptr_t)job->tag, job);
+    } else if (job->apply == transactions_apply) {
+        record_done(core, (struct unit *)(uintptr_t)job->tag, job);
+    } else if (job->apply == sweep_apply) {
+        sweep_done(core, job);
     }
     store_job_release(core->shared->store, core->index, job);
 }

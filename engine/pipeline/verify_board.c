@@ -58,6 +58,10 @@ static void verify_jobs(struct lent_verify *jobs[], uint32_t count)
 
 void board_result(struct core *core, struct lent_verify *lent)
 {
+    if (lent->unit) {
+        message_checked(core, lent->unit, lent->job.result);
+        return;
+    }
     struct issuance *issuance =
         (struct issuance *)((uint8_t *)lent - offsetof(struct issuance, verify));
     enum err err = lent->job.result;

@@ -133,7 +133,7 @@ static bool bool_from(struct bytes contents, bool *out)
     return true;
 }
 
-static bool integer_is_minimal(struct bytes contents)
+bool integer_is_minimal(struct bytes contents)
 {
     if (contents.len == 0) /* X.690 8.3.1 */
         return false;
@@ -161,6 +161,14 @@ static bool bits_from(struct bytes contents, unsigned *out_unused, struct bytes 
     return true;
 }
 
+bool bits_are_valid(struct bytes contents)
+{
+    struct bytes bits;
+    unsigned unused;
+
+    return bits_from(contents, &unused, &bits);
+}
+
 bool der_get_bool(struct bytes *reader, bool *out)
 {
     struct bytes rest = *reader, contents;
@@ -183,6 +191,20 @@ bool der_get_u64(struct bytes *reader, uint64_t *out)
     for (size_t i = 0; i < contents.len; i++)
         value = value << 8 | contents.ptr[i];
     *out = value;
+    *reader = rest;
+    return true;
+}
+
+bool der_get_i64(struct bytes *reader, int64_t *out)
+{
+    struct bytes rest = *reader, contents;
+
+    if (!der_get_integer(&rest, &contents) || contents.len > 8)
+        return false;
+    uint64_t value = (contents.ptr[0] & 0x80) != 0 ? UINT64_MAX : 0;
+    for (size_t i = 0; i < contents.len; i++)
+        value = value << 8 | contents.ptr[i];
+    *out = (int64_t)value;
     *reader = rest;
     return true;
 }

@@ -51,6 +51,8 @@ bool der_get_optional(struct bytes *reader, uint8_t tag, struct bytes *out_conte
 bool der_get_bool(struct bytes *reader, bool *out) MUST_USE;
 /* Non-negative INTEGER, minimal, that fits 64 bits. */
 bool der_get_u64(struct bytes *reader, uint64_t *out) MUST_USE;
+/* Minimal INTEGER of either sign that fits 64 bits. */
+bool der_get_i64(struct bytes *reader, int64_t *out) MUST_USE;
 /* Minimal INTEGER of any size and sign; contents octets. */
 bool der_get_integer(struct bytes *reader, struct bytes *out_contents) MUST_USE;
 bool der_get_oid(struct bytes *reader, struct bytes *out_oid) MUST_USE; /* well-formed arcs */
@@ -84,6 +86,7 @@ void der_put(struct der_builder *builder, uint8_t tag, struct bytes contents);
 void der_put_raw(struct der_builder *builder, struct bytes element); /* already DER */
 void der_put_bool(struct der_builder *builder, bool value);
 void der_put_u64(struct der_builder *builder, uint8_t tag, uint64_t value);
+void der_put_i64(struct der_builder *builder, int64_t value); /* INTEGER of either sign */
 /* A non-negative INTEGER from big-endian magnitude: leading zeros dropped, sign octet added. */
 void der_put_unsigned(struct der_builder *builder, struct bytes magnitude);
 void der_put_bits(struct der_builder *builder, struct bytes bits); /* BIT STRING, no unused bits */

@@ -115,6 +115,18 @@ void der_put_u64(struct der_builder *builder, uint8_t tag, uint64_t value)
     der_put(builder, tag, bytes_of(octets + start, sizeof(octets) - start));
 }
 
+void der_put_i64(struct der_builder *builder, int64_t value)
+{
+    uint8_t octets[8];
+    size_t start = 0;
+    uint8_t sign = value < 0 ? 0xff : 0x00;
+
+    store_be64(octets, (uint64_t)value);
+    while (start < 7 && octets[start] == sign && ((octets[start + 1] ^ sign) & 0x80) == 0)
+        start++; /* X.690 8.3.2 */
+    der_put(builder, DER_INTEGER, bytes_of(octets + start, sizeof(octets) - start));
+}
+
 void der_put_unsigned(struct der_builder *builder, struct bytes magnitude)
 {
     while (magnitude.len > 0 && magnitude.ptr[0] == 0) {

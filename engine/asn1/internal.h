@@ -10,6 +10,13 @@
 /* UTF-8 without overlong forms, surrogates, or what is past U+10FFFF. */
 bool utf8_is_valid(struct bytes text);
 
+/* Contents of an INTEGER and of a BIT STRING, for where another tag stands around them. */
+bool integer_is_minimal(struct bytes contents);
+bool bits_are_valid(struct bytes contents);
+
+/* extensions_decode of the contents of an Extensions, whatever the tag around them. */
+enum err extensions_contents_decode(struct bytes list, struct extensions *out) MUST_USE;
+
 /* One AttributeTypeAndValue of a Name. */
 struct name_attribute {
     struct bytes oid;

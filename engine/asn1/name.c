@@ -171,6 +171,19 @@ static bool general_name_is_valid(uint8_t tag, struct bytes value)
     }
 }
 
+bool general_name_get(struct bytes *reader, struct bytes *out_element, struct bytes *out_name)
+{
+    struct bytes rest = *reader, value, element;
+    uint8_t tag;
+
+    if (!der_get_any(&rest, &tag, &value, &element) || !general_name_is_valid(tag, value))
+        return false;
+    *reader = rest;
+    *out_element = element;
+    *out_name = tag == DER_CONTEXT_CONSTRUCTED(GN_DIRECTORY) ? value : (struct bytes){0};
+    return true;
+}
+
 bool general_names_contents_are_valid(struct bytes contents)
 {
     if (contents.len == 0) /* SIZE (1..MAX) */

@@ -11,9 +11,7 @@ enum {
     SERIAL_LEN_MAX = 20,      /* RFC 5280 4.1.2.2 */
 };
 
-/* A whole AlgorithmIdentifier of whatever algorithm (RFC 5280 4.1.1.2): an OID and at most one
- * more. */
-static bool algorithm_is_valid(struct bytes der)
+bool algorithm_is_valid(struct bytes der)
 {
     struct bytes body, oid, contents;
     uint8_t tag;
@@ -158,16 +156,12 @@ static enum err extension_decode(struct bytes der, struct extension *out)
     return ERR_OK;
 }
 
-enum err extensions_decode(struct bytes der, struct extensions *out)
+enum err extensions_contents_decode(struct bytes list, struct extensions *out)
 {
     struct extension items[EXTENSIONS_MAX];
-    struct bytes list, element;
+    struct bytes element;
     uint32_t count = 0;
 
-    if (!der_get(&der, DER_SEQUENCE, &list))
-        return ERR_BAD_DER;
-    if (der.len != 0)
-        return ERR_DER_TRAILING;
     while (list.len > 0) {
         if (count == EXTENSIONS_MAX)
             return ERR_BAD_CERT;
@@ -184,6 +178,17 @@ enum err extensions_decode(struct bytes der, struct extensions *out)
     memcpy(out->item, items, count * sizeof(items[0]));
     out->count = count;
     return ERR_OK;
+}
+
+enum err extensions_decode(struct bytes der, struct extensions *out)
+{
+    struct bytes list;
+
+    if (!der_get(&der, DER_SEQUENCE, &list))
+        return ERR_BAD_DER;
+    if (der.len != 0)
+        return ERR_DER_TRAILING;
+    return extensions_contents_decode(list, out);
 }
 
 const struct extension *extensions_find(const struct extensions *all, struct bytes oid)
@@ -266,11 +271,9 @@ static bool aki_decode(struct bytes value, struct x509_cert *cert)
         return false;
     if (body.len > 0) {
         /* authorityCertSerialNumber, an INTEGER under another tag */
-        if (!der_get(&body, DER_CONTEXT(2), &serial) || body.len != 0 || serial.len == 0)
+        if (!der_get(&body, DER_CONTEXT(2), &serial) || body.len != 0 ||
+            !integer_is_minimal(serial))
             return false;
-        if (serial.len > 1 && ((serial.ptr[0] == 0x00 && (serial.ptr[1] & 0x80) == 0) ||
-                               (serial.ptr[0] == 0xff && (serial.ptr[1] & 0x80) != 0)))
-            return false; /* X.690 8.3.2 */
     }
     return true;
 }
@@ -321,11 +324,7 @@ static bool skip_unique_id(struct bytes *reader, uint8_t tag, bool *out_present)
         return false;
     if (!*out_present)
         return true;
-    if (contents.len == 0)
-        return false;
-    unsigned unused = contents.ptr[0]; /* BIT STRING under another tag: X.690 8.6.2, 11.2.1 */
-    return unused <= 7 && (contents.len > 1 || unused == 0) &&
-           (contents.len == 1 || (contents.ptr[contents.len - 1] & ((1u << unused) - 1)) == 0);
+    return bits_are_valid(contents);
 }
 
 static enum err validity_decode(struct bytes validity, struct x509_cert *cert)

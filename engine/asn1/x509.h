@@ -13,6 +13,10 @@
 #include "base/bytes.h"
 #include "limits.h"
 
+/* A whole AlgorithmIdentifier of whatever algorithm (RFC 5280 4.1.1.2): an OID and at most one
+ * more. */
+bool algorithm_is_valid(struct bytes der);
+
 /* SubjectPublicKeyInfo (RFC 5280 4.1.2.7; 5480, 8410). */
 struct spki {
     struct bytes der; /* the whole SubjectPublicKeyInfo */
@@ -123,6 +127,10 @@ enum general_name {
     GN_URI = 6,
     GN_IP = 7
 };
+/* The next element, which must be a GeneralName as general_names_are_valid checks them.
+ * *out_name: its whole Name when it is a directoryName, else empty. */
+bool general_name_get(struct bytes *reader, struct bytes *out_element,
+                      struct bytes *out_name) MUST_USE;
 /* The first GeneralName of a kind inside a whole GeneralNames SEQUENCE. */
 bool general_names_find(struct bytes san_der, enum general_name kind,
                         struct bytes *out_value) MUST_USE;

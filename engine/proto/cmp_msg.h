@@ -1,8 +1,9 @@
 /* cmp_msg.h: the wire form of CMP (RFC 9810 5, 9811): PKIMessage, header, bodies, both directions.
  *
- * Promise: a decoder fills a view without copying, or fails and leaves it untouched; DER throughout
- *          and nothing left over; what is protected is given as the received octets. Encoders write
- *          what the decoders of this file accept. No meaning is given to anything here: proto/cmp.
+ * Promise: a decoder fills a view without copying, or fails and leaves it untouched (lists: their
+ *          elements are then unspecified); DER throughout and nothing left over; what is protected
+ *          is given as the received octets. Encoders write what the decoders of this file accept.
+ *          No meaning is given to anything here: proto/cmp.
  * Owner:   views live as long as the bytes they point into.
  * Threads: pure.
  * Errors:  ERR_BAD_DER, ERR_DER_TRAILING, ERR_BAD_REQUEST (well-formed, but breaks a rule of
@@ -31,7 +32,7 @@ struct cmp_header {
     struct bytes sender_name;   /* whole Name when sender is a directoryName, else empty */
     struct bytes recipient;     /* whole GeneralName */
     struct bytes protection_alg; /* whole AlgorithmIdentifier; empty: absent */
-    struct bytes sender_kid;    /* contents; empty: absent, as all that follow */
+    struct bytes sender_kid;    /* contents; empty: absent or empty, as all that follow */
     struct bytes recip_kid;
     struct bytes transaction_id;
     struct bytes sender_nonce;
@@ -42,7 +43,7 @@ struct cmp_header {
     int64_t confirm_wait_s;     /* generalInfo confirmWaitTime, Unix seconds */
     bool has_message_time;
     bool implicit_confirm;
-    bool bad_implicit_confirm;  /* present with another value than NULL */
+    bool bad_implicit_confirm;  /* present with no value or another than NULL */
     bool has_confirm_wait;
 };
 
@@ -60,9 +61,10 @@ struct cmp_msg {
     uint32_t extra_cert_count;
 };
 
-/* The outer form and the header; body contents are looked at by the functions below. An unknown
- * pvno decodes (ERR_CMP_VERSION is the caller's), as long as the rest has the known form. A message
- * with more than CMP_EXTRA_CERTS_MAX certificates is ERR_NO_SPACE. */
+/* The outer form and the header; body contents are looked at by the functions below, certificates
+ * by x509_decode. An unknown pvno decodes (ERR_CMP_VERSION is the caller's), as long as the rest has
+ * the known form. A known entry of generalInfo that is repeated is ERR_BAD_REQUEST, an unknown one
+ * skipped. More than CMP_EXTRA_CERTS_MAX certificates or CMP_INFOS_MAX entries are ERR_NO_SPACE. */
 enum err cmp_msg_decode(struct bytes der, struct cmp_msg *out) MUST_USE;
 
 /* ProtectedPart ::= SEQUENCE { header, body } (RFC 9810 5.1.3): out[0] is made in `head` (at least
@@ -71,9 +73,13 @@ void cmp_protected_part(const struct cmp_msg *msg, uint8_t head[8], struct bytes
 
 /* --- bodies, decoding; `content` of a cmp_msg of the right body --- */
 
-/* ir, cr, kur: CertReqMessages; p10cr is csr_decode(content). *out_count elements; at most max. The
- * first element that does not decode fails all; *out_count is then its index. */
-enum err cmp_cert_reqs_decode(struct bytes content, struct crmf_request out[], uint32_t max,
+/* ir, cr, kur (krr, ccr): CertReqMessages; p10cr is csr_decode(content). *out_count elements; at most
+ * max. Scratch as crmf_decode wants it: content.len octets are enough for all.
+ * An element that is well-formed but for its own sake refused (crmf.h) fails alone: out[i].err says
+ * why, out[i].cert_req_id whom to tell, and the rest of it is zero. One that is not DER fails all
+ * (as no room does); *out_count is then its index. */
+enum err cmp_cert_reqs_decode(struct bytes content, struct writer *scratch,
+                              struct crmf_request out[], uint32_t max,
                               uint32_t *out_count) MUST_USE;
 /* How many, without decoding them. */
 enum err cmp_cert_reqs_count(struct bytes content, uint32_t *out_count) MUST_USE;
@@ -101,10 +107,12 @@ enum cmp_fail {
 const char *cmp_fail_name(uint32_t one_bit); /* "badPOP"; never NULL */
 
 struct cmp_status_info {
-    uint64_t status;   /* enum cmp_status */
+    uint64_t status;   /* enum cmp_status; another is ERR_BAD_REQUEST */
     uint32_t fail;     /* bits; 0: absent */
     struct bytes text; /* the first UTF8String of statusString; empty: absent (encoders leave it out) */
 };
+/* The next element. */
+enum err cmp_status_get(struct bytes *reader, struct cmp_status_info *out) MUST_USE;
 
 struct cmp_cert_status { /* CertStatus of certConf (5.3.18) */
     struct bytes cert_hash;
@@ -113,6 +121,7 @@ struct cmp_cert_status { /* CertStatus of certConf (5.3.18) */
     struct cmp_status_info status;
     struct bytes hash_alg; /* whole AlgorithmIdentifier; empty: absent */
 };
+/* May be empty (RFC 9810 5.3.18: all certificates are rejected). */
 enum err cmp_cert_conf_decode(struct bytes content, struct cmp_cert_status out[], uint32_t max,
                               uint32_t *out_count) MUST_USE;
 
@@ -121,7 +130,8 @@ struct cmp_revocation { /* RevDetails (5.3.9) */
     bool has_reason;
     uint8_t reason; /* CRLReason 0..10 without 7 */
 };
-/* An unknown CRLReason, or crlEntryDetails that are malformed: ERR_BAD_DER. */
+/* An unknown CRLReason, or crlEntryDetails that are malformed: ERR_BAD_DER. None at all, here and in
+ * a pollReq or pollRep: ERR_BAD_REQUEST. */
 enum err cmp_rev_req_decode(struct bytes content, struct cmp_revocation out[], uint32_t max,
                             uint32_t *out_count) MUST_USE;
 
@@ -135,10 +145,14 @@ struct cmp_info { /* InfoTypeAndValue (5.3.19) */
 enum err cmp_infos_decode(struct bytes content, struct cmp_info out[], uint32_t max,
                           uint32_t *out_count) MUST_USE;
 
+/* The same for one InfoTypeAndValue after the other, without the SEQUENCE around them. */
+enum err cmp_info_get(struct bytes *reader, struct cmp_info *out) MUST_USE;
+
 /* nested: PKIMessages; whole messages, not decoded. */
 enum err cmp_nested_decode(struct bytes content, struct bytes out[], uint32_t max,
                            uint32_t *out_count) MUST_USE;
 
+/* errorCode and errorDetails are skipped. */
 enum err cmp_error_decode(struct bytes content, struct cmp_status_info *out) MUST_USE;
 
 /* --- bodies that clients read --- */
@@ -150,7 +164,8 @@ struct cmp_cert_response { /* CertResponse (5.3.4) */
     struct bytes encrypted_cert; /* EncryptedKey, whole; empty: none */
     struct bytes private_key;    /* EncryptedKey, whole; empty: none */
 };
-/* ip, cp, kup. ca_pubs: contents of caPubs (Certificates one after the other), empty when absent. */
+/* ip, cp, kup, ccp. ca_pubs: contents of caPubs (Certificates one after the other), empty when
+ * absent. rspInfo and publicationInfo are skipped. */
 enum err cmp_cert_rep_decode(struct bytes content, struct cmp_cert_response out[], uint32_t max,
                              uint32_t *out_count, struct bytes *out_ca_pubs) MUST_USE;
 enum err cmp_rev_rep_decode(struct bytes content, struct cmp_status_info out[], uint32_t max,
@@ -165,16 +180,22 @@ enum err cmp_poll_rep_decode(struct bytes content, struct cmp_poll out[], uint32
 
 /* --- encoding: all append to a builder and share its sticky error --- */
 
-/* pvno is written as given; sender, recipient: whole GeneralNames; absent fields are left out. A
- * bad_implicit_confirm is never written. */
+/* The deepest body has 8 elements open, which leaves half of DER_DEPTH_MAX to the caller. */
+
+/* pvno is written as given; sender, recipient: whole GeneralNames (sender_name is not looked at);
+ * absent fields are left out. A bad_implicit_confirm is never written. */
 void cmp_header_put(struct der_builder *out, const struct cmp_header *header);
 /* Opens PKIBody [n]; der_close ends it. */
 void cmp_body_open(struct der_builder *out, enum cmp_body body);
 void cmp_status_put(struct der_builder *out, const struct cmp_status_info *status);
 
 /* Contents of the body: call between cmp_body_open and der_close. */
+/* ca_pubs: whole Certificates. Of a response, cert goes before encrypted_cert; private_key is written
+ * with one of them only. */
 void cmp_cert_rep_put(struct der_builder *out, const struct cmp_cert_response responses[],
                       uint32_t count, const struct bytes ca_pubs[], uint32_t ca_pub_count);
+/* certs: may be NULL; revCerts is left out where one of them lacks issuer or serial, since its order
+ * is that of status. */
 void cmp_rev_rep_put(struct der_builder *out, const struct cmp_status_info status[],
                      const struct cert_id certs[], uint32_t count);
 void cmp_poll_rep_put(struct der_builder *out, const struct cmp_poll polls[], uint32_t count);
@@ -186,19 +207,7 @@ void cmp_pki_conf_put(struct der_builder *out);
 void cmp_nested_put(struct der_builder *out, const struct bytes messages[], uint32_t count);
 void cmp_rev_req_put(struct der_builder *out, const struct cmp_revocation revocations[], uint32_t count);
 
-/* CertReqMsg: for the load generator and the bulk client. sign: PoP over the CertRequest's DER;
- * returns false to fail. request: subject, spki.der, extensions_der (whole Extensions or empty). */
-struct crmf_template {
-    int64_t cert_req_id;
-    struct bytes subject;
-    struct bytes spki;
-    struct bytes extensions; /* whole Extensions SEQUENCE or empty */
-    struct cert_id old_cert_id;
-    bool ra_verified;        /* instead of a signature */
-};
-bool crmf_put(struct der_builder *out, const struct crmf_template *request, enum sig_alg alg,
-              bool (*sign)(void *ctx, struct bytes message, uint8_t *out, size_t cap, size_t *out_len),
-              void *ctx) MUST_USE;
+/* CertReqMessages around what crmf_put (crmf.h) writes: der_open and der_close of a SEQUENCE. */
 
 /* PKIMessage from a finished header and body (adjacent: header_and_body), protection (empty: none)
  * and extra certificates (whole; may be none). */

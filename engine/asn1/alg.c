@@ -180,6 +180,58 @@ size_t hash_alg_len(enum hash_alg alg)
     return 0;
 }
 
+struct bytes hash_alg_oid(enum hash_alg alg)
+{
+    switch (alg) {
+    case HASH_SHA1:
+        return OID_SHA1;
+    case HASH_SHA256:
+        return OID_SHA256;
+    case HASH_SHA384:
+        return OID_SHA384;
+    case HASH_SHA512:
+        return OID_SHA512;
+    case HASH_NONE:
+    case HASH_ALG_COUNT:
+        break;
+    }
+    return (struct bytes){0};
+}
+
+struct bytes hmac_alg_oid(enum hash_alg alg)
+{
+    switch (alg) {
+    case HASH_SHA1:
+        return OID_HMAC_SHA1;
+    case HASH_SHA256:
+        return OID_HMAC_SHA256;
+    case HASH_SHA384:
+        return OID_HMAC_SHA384;
+    case HASH_SHA512:
+        return OID_HMAC_SHA512;
+    case HASH_NONE:
+    case HASH_ALG_COUNT:
+        break;
+    }
+    return (struct bytes){0};
+}
+
+enum hash_alg hash_alg_from_oid(struct bytes oid)
+{
+    for (unsigned alg = HASH_NONE + 1; alg < HASH_ALG_COUNT; alg++)
+        if (bytes_eq(oid, hash_alg_oid((enum hash_alg)alg)))
+            return (enum hash_alg)alg;
+    return HASH_NONE;
+}
+
+enum hash_alg hmac_alg_from_oid(struct bytes oid)
+{
+    for (unsigned alg = HASH_NONE + 1; alg < HASH_ALG_COUNT; alg++)
+        if (bytes_eq(oid, hmac_alg_oid((enum hash_alg)alg)))
+            return (enum hash_alg)alg;
+    return bytes_eq(oid, OID_HMAC_SHA1_IPSEC) ? HASH_SHA1 : HASH_NONE;
+}
+
 /* A hash AlgorithmIdentifier, whole; RFC 4055 2.1: parameters NULL or absent, both are taken. */
 static bool get_hash(struct bytes *reader, enum hash_alg *out)
 {
@@ -190,14 +242,10 @@ static bool get_hash(struct bytes *reader, enum hash_alg *out)
         !der_get_optional(&body, DER_NULL, &null, &has_null) || body.len != 0 ||
         (has_null && null.len != 0))
         return false;
-    if (bytes_eq(oid, OID_SHA256))
-        *out = HASH_SHA256;
-    else if (bytes_eq(oid, OID_SHA384))
-        *out = HASH_SHA384;
-    else if (bytes_eq(oid, OID_SHA512))
-        *out = HASH_SHA512;
-    else
+    enum hash_alg alg = hash_alg_from_oid(oid);
+    if (alg == HASH_NONE || alg == HASH_SHA1) /* nothing is signed over SHA-1 */
         return false;
+    *out = alg;
     return true;
 }
 

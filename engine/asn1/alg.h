@@ -57,5 +57,12 @@ struct bytes sig_alg_der(enum sig_alg alg);
  */
 enum sig_alg sig_alg_from_der(struct bytes der);
 size_t hash_alg_len(enum hash_alg alg);
+/* Object identifiers of a hash and of the HMAC with it; empty for HASH_NONE. */
+struct bytes hash_alg_oid(enum hash_alg alg);
+struct bytes hmac_alg_oid(enum hash_alg alg);
+/* The other way: HASH_NONE for what is unknown. HMAC-SHA1 has two (RFC 3370 3.1, RFC 8018 B.1.1).
+ */
+enum hash_alg hash_alg_from_oid(struct bytes oid);
+enum hash_alg hmac_alg_from_oid(struct bytes oid);
 
 #endif

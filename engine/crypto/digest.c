@@ -2,14 +2,8 @@
 
 #include <assert.h>
 
-#include <wolfssl/options.h>
-
-#include <wolfssl/wolfcrypt/hmac.h>
-#include <wolfssl/wolfcrypt/sha.h>
-#include <wolfssl/wolfcrypt/sha256.h>
-#include <wolfssl/wolfcrypt/sha512.h>
-
 #include "base/secret.h"
+#include "crypto/hash.h"
 
 static_assert(sizeof(wc_Sha256) <= sizeof(struct sha256_stream),
               "the stream holds wolfCrypt's state");
@@ -45,53 +39,12 @@ void sha256_once(struct bytes data, uint8_t out[SHA256_LEN])
     wc_Sha256Free(&sha);
 }
 
-static void sha1_once(struct bytes data, uint8_t *out)
-{
-    wc_Sha sha;
-    must(wc_InitSha(&sha));
-    must(wc_ShaUpdate(&sha, pointer_of(data), length_of(data)));
-    must(wc_ShaFinal(&sha, out));
-    wc_ShaFree(&sha);
-}
-
-static void sha384_once(struct bytes data, uint8_t *out)
-{
-    wc_Sha384 sha;
-    must(wc_InitSha384(&sha));
-    must(wc_Sha384Update(&sha, pointer_of(data), length_of(data)));
-    must(wc_Sha384Final(&sha, out));
-    wc_Sha384Free(&sha);
-}
-
-static void sha512_once(struct bytes data, uint8_t *out)
-{
-    wc_Sha512 sha;
-    must(wc_InitSha512(&sha));
-    must(wc_Sha512Update(&sha, pointer_of(data), length_of(data)));
-    must(wc_Sha512Final(&sha, out));
-    wc_Sha512Free(&sha);
-}
-
 void digest_once(enum hash_alg alg, struct bytes data, uint8_t *out)
 {
-    switch (alg) {
-    case HASH_SHA1:
-        sha1_once(data, out);
-        return;
-    case HASH_SHA256:
-        sha256_once(data, out);
-        return;
-    case HASH_SHA384:
-        sha384_once(data, out);
-        return;
-    case HASH_SHA512:
-        sha512_once(data, out);
-        return;
-    case HASH_NONE:
-    case HASH_ALG_COUNT:
-        break;
-    }
-    must(-1);
+    struct hash_state state;
+    hash_start(&state, alg);
+    hash_update(&state, data);
+    hash_finish(&state, out);
 }
 
 void sha256_start(struct sha256_stream *stream)
@@ -111,34 +64,10 @@ void sha256_finish(struct sha256_stream *stream, uint8_t out[SHA256_LEN])
     wc_Sha256Free(sha);
 }
 
-static int hmac_type(enum hash_alg alg)
-{
-    switch (alg) {
-    case HASH_SHA1:
-        return WC_SHA;
-    case HASH_SHA256:
-        return WC_SHA256;
-    case HASH_SHA384:
-        return WC_SHA384;
-    case HASH_SHA512:
-        return WC_SHA512;
-    case HASH_NONE:
-    case HASH_ALG_COUNT:
-        break;
-    }
-    return -1;
-}
-
 void hmac_once(enum hash_alg alg, struct bytes key, struct bytes data, uint8_t *out)
 {
-    int type = hmac_type(alg);
-    must(type < 0);
-    Hmac hmac;
-    must(wc_HmacInit(&hmac, NULL, INVALID_DEVID));
-    /* "_ex" with allowFlag: short keys are the caller's policy (RFC 2104 section 3), not ours. */
-    must(wc_HmacSetKey_ex(&hmac, type, pointer_of(key), length_of(key), 1));
-    must(wc_HmacUpdate(&hmac, pointer_of(data), length_of(data)));
-    must(wc_HmacFinal(&hmac, out));
-    wc_HmacFree(&hmac);
-    secret_wipe(&hmac, sizeof hmac);
+    struct hmac_state state;
+    hmac_start(&state, alg, key);
+    hmac_parts(&state, &data, 1, out);
+    secret_wipe(&state, sizeof state);
 }

@@ -115,8 +115,8 @@ bool cert_revocation(const struct shelf *shelf, const struct cert_view *cert,
 {
     uint8_t status = cert->record->status;
     return (status == CERT_REVOKED || status == CERT_ON_HOLD) &&
-           reader_revoked(shelf->reader, cert->record->issuer_id,
-                          BYTES_ARRAY(cert->record->serial), out) == ERR_OK;
+           reader_revoked(shelf->reader, cert->record->issuer_id, BYTES_ARRAY(cert->record->serial),
+                          out) == ERR_OK;
 }
 
 static void put_revocation(json_t *object, const struct shelf *shelf, const struct cert_view *cert)

@@ -338,7 +338,8 @@ static const struct cli_command COMMAND_LIST = {
     .text =
         "Newest first, or from --since on, oldest first. The list is read in pieces, so that it "
         "can be of any length and be left standing in a pager without disturbing the daemon. "
-        "With --json it is {\"certificates\": [...]}, one certificate per line. Behind the device of "
+        "With --json it is {\"certificates\": [...]}, one certificate per line. Behind the device "
+        "of "
         "one that is revoked or on hold stand the reason and the time.",
     .examples = " certmill -c certmill.yaml cert list --line line1 --limit 20\n"
                 " certmill -c certmill.yaml --json cert list --since 018f... |\n"

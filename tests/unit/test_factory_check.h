@@ -80,7 +80,8 @@ static inline bool check_listed(void *ctx, struct bytes serial, const struct rev
     return true;
 }
 
-/* Every transaction has its expiry and no other, every pending row a certificate (counted before). */
+/* Every transaction has its expiry and no other, every pending row a certificate (counted before).
+ */
 static inline void check_tables(struct fixture *fx, uint64_t waiting)
 {
     struct db_txn txn;

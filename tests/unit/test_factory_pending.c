@@ -53,8 +53,8 @@ static uint8_t reason(struct fixture *fx, uint64_t log)
     struct cert_record record = fixture_cert_record(fx, log);
     struct revoked_record revoked;
     struct store_reader *reader = fixture_reader(fx);
-    assert_int_equal(
-        reader_revoked(reader, record.issuer_id, BYTES_ARRAY(record.serial), &revoked), ERR_OK);
+    assert_int_equal(reader_revoked(reader, record.issuer_id, BYTES_ARRAY(record.serial), &revoked),
+                     ERR_OK);
     fixture_reader_done(reader);
     return revoked.reason;
 }

@@ -356,10 +356,17 @@ static void a_refused_item_stops_no_other(void **state)
         {.cert_log = 6, .act = SETTLE_REJECT},
         {.cert_log = 5, .act = SETTLE_CONFIRM},
     };
-    const enum err expected[] = {ERR_OK,           ERR_CERT_CONFIRMED, ERR_CERT_UNKNOWN,
-                                 ERR_OK,           ERR_CERT_REVOKED,   ERR_BAD_REQUEST,
-                                 ERR_OK,           ERR_OK,             ERR_BAD_REQUEST,
-                                 ERR_CERT_CONFIRMED, ERR_OK};
+    const enum err expected[] = {ERR_OK,
+                                 ERR_CERT_CONFIRMED,
+                                 ERR_CERT_UNKNOWN,
+                                 ERR_OK,
+                                 ERR_CERT_REVOKED,
+                                 ERR_BAD_REQUEST,
+                                 ERR_OK,
+                                 ERR_OK,
+                                 ERR_BAD_REQUEST,
+                                 ERR_CERT_CONFIRMED,
+                                 ERR_OK};
     enum { COUNT = sizeof(items) / sizeof(items[0]) };
     assert_int_equal(settle_all(fx, &facts, items, COUNT, (struct bytes){0}), ERR_OK);
     for (int i = 0; i < COUNT; i++)
@@ -419,7 +426,8 @@ static void a_long_why_is_cut(void **state)
     struct settle_item item = {.cert_log = 1, .act = SETTLE_REVOKE};
     assert_int_equal(settle_all(fx, &facts, &item, 1, BYTES_ARRAY(why)), ERR_OK);
     assert_int_equal(item.err, ERR_OK);
-    assert_memory_equal(fixture_last(fx).text, "reason=unspecified request=00112233445566ff xxx", 47);
+    assert_memory_equal(fixture_last(fx).text, "reason=unspecified request=00112233445566ff xxx",
+                        47);
     check_whole(fx);
 }
 

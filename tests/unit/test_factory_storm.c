@@ -1,5 +1,5 @@
-/* When all cores issue, confirm, reject, revoke, release and sweep the same devices at once, and when
- * the process is killed amid that: do the tables still agree? */
+/* When all cores issue, confirm, reject, revoke, release and sweep the same devices at once, and
+ * when the process is killed amid that: do the tables still agree? */
 #include <pthread.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -65,8 +65,8 @@ static void stage_issue(struct storm *storm)
     if (next_random(storm, 4) != 0)
         key = 1000000 + (((uint64_t)storm->serial_base << 32) | storm->serial);
     snprintf(id, sizeof(id), "dev-%u", device);
-    local.serial = ((uint64_t)storm->serial_base << 32) + ((uint64_t)storm->core << 28) +
-                   storm->serial++;
+    local.serial =
+        ((uint64_t)storm->serial_base << 32) + ((uint64_t)storm->core << 28) + storm->serial++;
     struct issue_facts facts = fixture_facts(&local, local.line_a, id, key);
     facts.kind = (uint8_t)next_random(storm, 3);
     facts.pending = next_random(storm, 3) != 0;
@@ -112,8 +112,7 @@ static void stage_row(struct storm *storm, struct work *work)
         .expiry_s = 1000 + next_random(storm, 50),
         .data = BYTES_ARRAY(work->data),
     };
-    work->rows =
-        (struct transaction_set){&work->row, 1, PROTOCOL_CMP, next_random(storm, 2) == 0};
+    work->rows = (struct transaction_set){&work->row, 1, PROTOCOL_CMP, next_random(storm, 2) == 0};
     fixture_stage_extra(storm->fx, storm->core, transactions_apply, NULL, 0, (struct bytes){0},
                         &work->rows);
 }
@@ -196,9 +195,9 @@ static void on_all_cores(void **state)
     fixture_open(fx, 1);
     check_whole(fx);
     /* it was a storm: everything happened */
-    static const enum err expected[] = {ERR_OK,           ERR_CERT_REVOKED,     ERR_CERT_CONFIRMED,
-                                        ERR_BAD_REQUEST,  ERR_TRANSACTION_IN_USE,
-                                        ERR_DEVICE_PROVISIONED};
+    static const enum err expected[] = {
+        ERR_OK,          ERR_CERT_REVOKED,       ERR_CERT_CONFIRMED,
+        ERR_BAD_REQUEST, ERR_TRANSACTION_IN_USE, ERR_DEVICE_PROVISIONED};
     for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++) {
         print_message("%s: %d\n", err_code(expected[i]), (int)results[expected[i]]);
         assert_true(results[expected[i]] != 0);

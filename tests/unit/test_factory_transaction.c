@@ -166,7 +166,8 @@ static void the_same_request_again_finds_its_answer(void **state)
     assert_int_equal(record.expiry_s, again.row.expiry_s);
 }
 
-/* Two cores with the same id at once: in one transaction of the store or in two, one comes first. */
+/* Two cores with the same id at once: in one transaction of the store or in two, one comes first.
+ */
 static void of_two_at_once_one_comes_first(void **state)
 {
     struct fixture *fx = *state;

@@ -1,5 +1,5 @@
-/* Does a job that the main thread runs itself behave as one of the writer's, and does it get its turn
- * however busy the writer is? */
+/* Does a job that the main thread runs itself behave as one of the writer's, and does it get its
+ * turn however busy the writer is? */
 #include <pthread.h>
 #include <stdatomic.h>
 

@@ -1,5 +1,5 @@
-/* Do the tables of transactions, expiries, revocations, CRLs and of what waits give back what was put
- * into them, in order, also after a restart? */
+/* Do the tables of transactions, expiries, revocations, CRLs and of what waits give back what was
+ * put into them, in order, also after a restart? */
 #include "store/internal.h"
 #include "test_store_fixture.h"
 
@@ -149,8 +149,8 @@ static void the_earliest_comes_first(void **state)
 {
     struct fixture *fx = *state;
     static const struct put puts[] = {
-        {"late", 3000, "l"}, {"b", 256, "b"}, {"a", 256, ""}, {"first", 255, "f"}, {"zero", 0, "z"},
-        {"never", INT64_MAX, "n"},
+        {"late", 3000, "l"}, {"b", 256, "b"},  {"a", 256, ""},
+        {"first", 255, "f"}, {"zero", 0, "z"}, {"never", INT64_MAX, "n"},
     };
     assert_int_equal(first_expired(fx, INT64_MAX, ERR_NOT_FOUND).expiry_s, 0);
     put_all(fx, puts, 6);
@@ -174,7 +174,7 @@ static void a_put_over_another_moves_its_expiry(void **state)
 {
     struct fixture *fx = *state;
     static const struct put puts[] = {
-        {"one", 100, "first"},          {"two", 200, "second"}, {"one", 300, "later"},
+        {"one", 100, "first"},         {"two", 200, "second"}, {"one", 300, "later"},
         {"two", 200, "the same time"}, {"one", 150, "sooner"},
     };
     put_all(fx, puts, 3);
@@ -321,8 +321,8 @@ static void check_crl(struct fixture *fx, const struct crl *crl)
 
 static void put_crl(struct fixture *fx, struct crl *crl)
 {
-    assert_int_equal(
-        fixture_run_extra(fx, crl_apply, NULL, 0, (struct bytes){0}, crl)->err, ERR_OK);
+    assert_int_equal(fixture_run_extra(fx, crl_apply, NULL, 0, (struct bytes){0}, crl)->err,
+                     ERR_OK);
     check_crl(fx, crl);
 }
 

@@ -1,5 +1,5 @@
-/* Does the operator's tool say what became of a certificate: valid, superseded, on hold, revoked, and
- * when and why? */
+/* Does the operator's tool say what became of a certificate: valid, superseded, on hold, revoked,
+ * and when and why? */
 #include "test_factory_check.h"
 #include "tools/shelf.h"
 

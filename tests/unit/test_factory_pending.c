@@ -289,6 +289,16 @@ static void one_on_hold_that_waits(void **state)
     assert_int_equal(reason(fx, 2), REASON_SUPERSEDED);
 }
 
+/* Its device has no record any more, and that is no fault of ours. */
+static void a_rejected_certificate_renews_nothing(void **state)
+{
+    struct fixture *fx = *state;
+    assert_int_equal(ask_for(fx, ISSUE_NEW, 0, 1, true)->err, ERR_OK);
+    assert_int_equal(settle_log(fx, SETTLE_REJECT, 1, 0), ERR_OK);
+    assert_int_equal(ask_for(fx, ISSUE_RENEWAL, 1, 2, true)->err, ERR_CERT_REVOKED);
+    assert_int_equal(ask_for(fx, ISSUE_RENEWAL, 1, 2, false)->err, ERR_CERT_REVOKED);
+}
+
 /* --- rework --- */
 
 static void rework_waits_too(void **state)
@@ -345,6 +355,7 @@ int main(void)
         TEST(the_certificate_that_renews_is_in_use),
         TEST(est_renewal_by_a_new_certificate_that_waits),
         TEST(one_on_hold_that_waits),
+        TEST(a_rejected_certificate_renews_nothing),
         TEST(rework_waits_too),
         TEST(rework_of_one_that_waits_takes_its_place),
     };

@@ -147,8 +147,11 @@ static void burst(struct storm *storm)
         if (job->apply == sweep_apply)
             storm->swept += ((const struct sweep_set *)job->extra)->rejected;
         storm->results[job->err]++;
-        if (err_class_of(job->err) == ERR_CLASS_ENV || job->err == ERR_INTERNAL)
+        if (err_class_of(job->err) == ERR_CLASS_ENV || job->err == ERR_INTERNAL) {
+            fprintf(stderr, "a job of kind %d failed: %s\n", job->apply == device_apply,
+                    err_code(job->err));
             abort();
+        }
         store_job_release(fx->store, storm->core, job);
     }
 }

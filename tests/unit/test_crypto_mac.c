@@ -484,7 +484,7 @@ static void test_cache_gives_way(void **state)
     struct mac_params params = params_of(MAC_PBM, HASH_SHA256, 100, HASH_SHA256);
     struct mac_key first = derive(&params), second = {.hash = HASH_SHA256, .len = 32};
     memset(second.bytes, 0xee, 32);
-    char id[16];
+    char id[32];
     mac_cache_insert(&cache, BYTES_LIT("first"), &params, &first);
     for (int i = 1; i < MAC_CACHE_ENTRIES; i++) {
         snprintf(id, sizeof id, "%d", i);

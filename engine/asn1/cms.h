@@ -23,11 +23,17 @@ enum err cms_certs_only_decode(struct bytes der, struct bytes out_certs[], size_
 enum err cms_content_info_build(struct bytes content_type, struct bytes content_der, uint8_t *out,
                                 size_t cap, size_t *out_len) MUST_USE;
 
-/* Signed attributes as they are signed: a SET OF contentType and messageDigest in DER order (RFC
- * 5652 5.4, 11.1, 11.2). */
-enum { CMS_SIGNED_ATTRS_MAX = 192 };
-enum err cms_signed_attrs_build(struct bytes content_type, struct bytes digest, uint8_t *out,
-                                size_t cap, size_t *out_len) MUST_USE;
+/* Signed attributes as they are signed: a SET OF contentType, messageDigest and the algorithms of
+ * both hash and signature (RFC 5652 5.4, 11.1, 11.2; RFC 6211, RFC 8933 3.3), in DER order. */
+enum { CMS_SIGNED_ATTRS_MAX = 320 };
+struct cms_attrs {
+    struct bytes content_type;
+    struct bytes digest;
+    struct bytes digest_oid;
+    struct bytes sig_alg; /* whole AlgorithmIdentifier */
+};
+enum err cms_signed_attrs_build(const struct cms_attrs *attrs, uint8_t *out, size_t cap,
+                                size_t *out_len) MUST_USE;
 
 /* What a SignedData with one signer is made of. */
 struct cms_signed {

@@ -40,28 +40,46 @@ static bool attribute(struct bytes type, uint8_t tag, struct bytes value, uint8_
     return der_finish(&builder, out_der);
 }
 
-enum err cms_signed_attrs_build(struct bytes content_type, struct bytes digest, uint8_t *out,
-                                size_t cap, size_t *out_len)
-{
-    uint8_t type_buf[CMS_SIGNED_ATTRS_MAX], digest_buf[CMS_SIGNED_ATTRS_MAX];
-    struct bytes attributes[2];
-    if (!attribute(OID_CONTENT_TYPE, DER_OID, content_type, type_buf, sizeof type_buf,
-                   &attributes[0]) ||
-        !attribute(OID_MESSAGE_DIGEST, DER_OCTET_STRING, digest, digest_buf, sizeof digest_buf,
-                   &attributes[1]))
-        return ERR_NO_SPACE;
-    struct der_builder builder = der_builder_of(out, cap);
-    der_open(&builder, DER_SET);
-    der_put_set_of(&builder, attributes, 2);
-    der_close(&builder);
-    return finish(&builder, out_len);
-}
-
 static void put_algorithm(struct der_builder *builder, struct bytes oid)
 {
     der_open(builder, DER_SEQUENCE); /* RFC 5754 2: no parameters */
     der_put(builder, DER_OID, oid);
     der_close(builder);
+}
+
+/* RFC 6211 2: CMSAlgorithmProtection ::= SEQUENCE { digestAlgorithm, signatureAlgorithm [1] }, so
+ * that neither can be replaced by a weaker one. */
+static bool algorithm_protection(const struct cms_attrs *attrs, uint8_t *buf, size_t cap,
+                                 struct bytes *out_contents)
+{
+    struct der_builder builder = der_builder_of(buf, cap);
+    struct bytes sig_alg = attrs->sig_alg, contents;
+    if (!der_get(&sig_alg, DER_SEQUENCE, &contents) || sig_alg.len != 0)
+        return false;
+    put_algorithm(&builder, attrs->digest_oid);
+    der_put(&builder, DER_CONTEXT_CONSTRUCTED(1), contents);
+    return der_finish(&builder, out_contents);
+}
+
+enum err cms_signed_attrs_build(const struct cms_attrs *attrs, uint8_t *out, size_t cap,
+                                size_t *out_len)
+{
+    uint8_t bufs[4][CMS_SIGNED_ATTRS_MAX];
+    size_t buf_cap = sizeof bufs[0];
+    struct bytes protection, attributes[3];
+    if (!algorithm_protection(attrs, bufs[3], buf_cap, &protection) ||
+        !attribute(OID_CONTENT_TYPE, DER_OID, attrs->content_type, bufs[0], buf_cap,
+                   &attributes[0]) ||
+        !attribute(OID_MESSAGE_DIGEST, DER_OCTET_STRING, attrs->digest, bufs[1], buf_cap,
+                   &attributes[1]) ||
+        !attribute(OID_ALGORITHM_PROTECTION, DER_SEQUENCE, protection, bufs[2], buf_cap,
+                   &attributes[2]))
+        return ERR_NO_SPACE;
+    struct der_builder builder = der_builder_of(out, cap);
+    der_open(&builder, DER_SET);
+    der_put_set_of(&builder, attributes, 3);
+    der_close(&builder);
+    return finish(&builder, out_len);
 }
 
 static void put_signer(struct der_builder *builder, const struct cms_signed *parts)

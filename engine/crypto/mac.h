@@ -3,6 +3,8 @@
  *
  * Promise: parameters are within their limits before anything is computed with them; a MAC is
  *          compared in constant time.
+ *          Answer with the parameters of the request (RFC 9810 5.1.3.1, last note): their key is
+ *          there already.
  * Owner:   struct mac_params and struct mac_key are plain data without pointers; whoever holds a
  *          struct mac_key wipes it (secret_wipe).
  * Threads: pure. mac_key_derive takes as long as mac_cost says: large ones belong off the cores.

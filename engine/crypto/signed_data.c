@@ -24,9 +24,12 @@ enum err signed_data_build(const struct signed_data_signer *signer, struct bytes
     uint8_t signature[SIGN_MAX];
     size_t attrs_len, signature_len;
     enum hash_alg hash = content_hash(signer->alg);
+    if (sig_alg_der(signer->alg).len == 0)
+        return ERR_BAD_ALG;
     digest_once(hash, content, digest);
-    enum err err = cms_signed_attrs_build(content_type, bytes_of(digest, hash_alg_len(hash)), attrs,
-                                          sizeof attrs, &attrs_len);
+    struct cms_attrs attributes = {content_type, bytes_of(digest, hash_alg_len(hash)),
+                                   hash_alg_oid(hash), sig_alg_der(signer->alg)};
+    enum err err = cms_signed_attrs_build(&attributes, attrs, sizeof attrs, &attrs_len);
     if (!err)
         err = softkey_sign(signer->key, signer->alg, bytes_of(attrs, attrs_len), false, signature,
                            sizeof signature, &signature_len);

@@ -64,6 +64,7 @@ static void test_assigned_values(void **state)
         {&OID_CMS_ENVELOPED_DATA, "1.2.840.113549.1.7.3"},
         {&OID_CONTENT_TYPE, "1.2.840.113549.1.9.3"},
         {&OID_MESSAGE_DIGEST, "1.2.840.113549.1.9.4"},
+        {&OID_ALGORITHM_PROTECTION, "1.2.840.113549.1.9.52"},
         {&OID_KEY_PACKAGE, "2.16.840.1.101.2.1.2.78.5"},
         {&OID_PBM, "1.2.840.113533.7.66.13"},
         {&OID_PBMAC1, "1.2.840.113549.1.5.14"},

@@ -276,7 +276,7 @@ static enum err add_kari(struct der_builder *builder, const struct envelope_reci
 {
     struct ecdh_result dh;
     uint8_t ukm[UKM_LEN], kek[KEK_LEN], wrapped[WRAPPED_MAX];
-    size_t wrapped_len;
+    size_t wrapped_len = 0;
     enum err err = ecdh_ephemeral(recipient->key->alg, recipient->key->key, &dh);
     if (err)
         return err;
@@ -329,7 +329,7 @@ static enum err add_pwri(struct der_builder *builder, const struct envelope_reci
                          const struct content_key *cek)
 {
     uint8_t salt[SALT_LEN], iv[AES_BLOCK], kek[KEK_LEN], wrapped[WRAPPED_MAX];
-    size_t wrapped_len;
+    size_t wrapped_len = 0;
     random_bytes(salt, sizeof salt);
     random_bytes(iv, sizeof iv);
     pbkdf2(HASH_SHA256, recipient->password, BYTES_ARRAY(salt), recipient->iterations, kek,

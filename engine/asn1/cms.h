@@ -24,7 +24,7 @@ enum err cms_content_info_build(struct bytes content_type, struct bytes content_
                                 size_t cap, size_t *out_len) MUST_USE;
 
 /* Signed attributes as they are signed: a SET OF contentType, messageDigest and the algorithms of
- * both hash and signature (RFC 5652 5.4, 11.1, 11.2; RFC 6211, RFC 8933 3.3), in DER order. */
+ * both hash and signature (RFC 5652 5.4, 11.1, 11.2; RFC 6211, RFC 8933), in DER order. */
 enum { CMS_SIGNED_ATTRS_MAX = 320 };
 struct cms_attrs {
     struct bytes content_type;

@@ -9,8 +9,8 @@
 /* ML-DSA-65: 3,309; RSA 4096: 2,374 */
 enum { SIGN_MAX = 3328, PKCS8_MAX = 2560 };
 
-/* The hash of the content: the signature's own (RFC 8933 3.1); SHA-512 with algorithms that sign
- * the message itself (RFC 8419 3, RFC 9882 3.3). */
+/* The hash of the content: the signature's own (RFC 8933); SHA-512 with algorithms that sign
+ * the message itself (RFC 8419, RFC 9882). */
 static enum hash_alg content_hash(enum sig_alg alg)
 {
     enum hash_alg hash = sig_alg_hash(alg);

@@ -3,12 +3,13 @@ and MACs are none.
 
 Run with a folder, this writes them there, as seeds of the fuzzers cmp_msg and crmf: cmp_make.py tests/fuzz/corpus
 """
+import datetime
 import sys
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import NameOID
 
 BODIES = ["ir", "ip", "cr", "cp", "p10cr", "popdecc", "popdecr", "kur", "kup", "krr", "krp", "rr", "rp", "ccr", "ccp",
@@ -99,17 +100,23 @@ def directory(cn):
 
 
 def public_key(kind="p256"):
-    if kind == "p256":
-        key = ec.derive_private_key(7, ec.SECP256R1())
-    elif kind == "ed25519":
-        key = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(32))
-    else:
-        key = rsa.generate_private_key(public_exponent=65537, key_size=int(kind[3:]))
+    key = (ec.derive_private_key(7, ec.SECP256R1()) if kind == "p256" else
+           ed25519.Ed25519PrivateKey.from_private_bytes(bytes(32)))
     return key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def extension(dotted, value, critical=False):
     return seq(oid(dotted), tlv(0x01, b"\xff") if critical else b"", octets(value))
+
+
+def certificate():
+    """The same octets every time."""
+    key = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(32))
+    who = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ca")])
+    day = datetime.datetime(2026, 1, 1)
+    built = x509.CertificateBuilder().subject_name(who).issuer_name(who).public_key(key.public_key()).serial_number(
+        128).not_valid_before(day).not_valid_after(day.replace(year=2027)).sign(key, None)
+    return built.public_bytes(serialization.Encoding.DER)
 
 
 SAN = extension("2.5.29.17", seq(tlv(0x82, b"dev.example")))
@@ -199,14 +206,12 @@ def requests():
 
 
 def responses():
-    cert = seq(seq(num(5)), ECDSA, bits(b"s"))  # the form of a certificate, as far as CMP's goes
-    enveloped = ctx(0, num(2), tlv(0x31))
+    cert = certificate()
     value = seq(ctx(0, *[inside(SHA256)]), tlv(0x82, b"\x00key"), bits(b"v"))
     return seq(ctx(1, seq(cert, cert)), seq(
         seq(num(0), status(0), seq(ctx(0, cert))),
-        seq(num(1), status(1, "changed"), seq(ctx(0, cert), ctx(0, enveloped), ctx(1, seq(num(0)))), octets(b"info")),
+        seq(num(1), status(1, "changed"), seq(ctx(0, cert), ctx(1, seq(num(0)))), octets(b"info")),
         seq(num(2), status(0), seq(ctx(1, value), ctx(0, value))),
-        seq(num(3), status(0), seq(ctx(1, enveloped))),
         seq(num(-1), status(2, "no", tlv(0x03, b"\x06\x00\x40"))),
         seq(num(5), status(3)),
         seq(num(6), status(2, "", tlv(0x03, b"\x05\x00\x00\x00\x20")))))
@@ -217,7 +222,7 @@ def messages():
     some = {f"ir-{key}": message("ir", seq(one)) for key, one in all_requests.items()}
     template_ca = seq(tlv(0x81, b"\x00\x80"), ctx(3, name("ca")))
     reason = seq(extension("2.5.29.21", tlv(0x0a, b"\x08")))
-    cert = seq(seq(num(5)), ECDSA, bits(b"s"))
+    cert, enveloped = certificate(), ctx(0, num(2), tlv(0x31))
     plain = message("ir", seq(all_requests["plain"]))
     some |= {
         "cr-batch": message("cr", seq(*(all_requests[key] for key in ("plain", "wide", "ra-verified", "ed25519"))),
@@ -225,6 +230,9 @@ def messages():
         "kur": message("kur", seq(all_requests["controls"]), alg=ECDSA, protection=SIGNATURE, kid=b"kid",
                        extra=[cert, cert]),
         "ip": message("ip", responses()),
+        "ip-enveloped": message("ip", seq(seq(
+            seq(num(0), status(0), seq(ctx(0, cert), ctx(0, enveloped))),
+            seq(num(1), status(0), seq(ctx(1, enveloped)))))),
         "cp-empty": message("cp", seq(seq())),
         "rr": message("rr", seq(seq(template_ca, reason), seq(template_ca), seq(seq()),
                                 seq(seq(ctx(3, name("ca")), ctx(4, ctx(0, tlv(0x17, b"260101000000Z"))),

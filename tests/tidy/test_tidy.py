@@ -85,7 +85,7 @@ MAY_INCLUDE = {
     "engine": {"engine/base", "engine/pipeline", "engine/admin"},
     "hsm/queue": {"engine/base"},
     "hsm/p11": {"engine/base", "engine/asn1", "engine/crypto", "hsm/queue"},
-    "hsm/signer": {"engine/base", "hsm/queue", "hsm/p11"},
+    "hsm/signer": {"engine/base", "engine/crypto/digest.h", "hsm/queue", "hsm/p11"},
     "hsm/null": {"engine/base", "engine/asn1", "engine/crypto"},
     "hsm/sim": {"engine/base", "engine/asn1", "engine/crypto"},
     "store": {"engine/base", "engine/crypto/digest.h"},

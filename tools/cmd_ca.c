@@ -72,5 +72,5 @@ static const struct cli_command COMMAND_SHOW = {
     .run = run_show,
 };
 
-const struct cli_command *const CA_COMMANDS[] = {&CA_INIT, &CA_CSR, &CA_IMPORT, &COMMAND_SHOW,
-                                                 NULL};
+const struct cli_command *const CA_COMMANDS[] = {&CA_INIT,     &CA_CSR,       &CA_IMPORT,
+                                                 &CA_ROLLOVER, &COMMAND_SHOW, NULL};

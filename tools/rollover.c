@@ -289,9 +289,16 @@ static int tell_daemon(struct cli *cli, const char *before, const char **out_sai
 
 /* --- the report --- */
 
-static json_t *link_json(const struct rollover *r, const struct ca_cert *cert, const char *file)
+/* Where a file is that the configuration names. */
+static const char *place(const struct cli *cli, const char *name)
 {
-    return r->linked ? ca_cert_json(&cert->view, file) : json_null();
+    return name[0] == '/' ? name : cell("%s/%s", cli->config->dir, name);
+}
+
+static json_t *link_json(const struct cli *cli, const struct rollover *r,
+                         const struct ca_cert *cert, const char *file)
+{
+    return r->linked ? ca_cert_json(&cert->view, place(cli, file)) : json_null();
 }
 
 static void report(const struct cli *cli, const struct rollover *r, bool key_made, const char *how,
@@ -301,25 +308,25 @@ static void report(const struct cli *cli, const struct rollover *r, bool key_mad
         json_t *object = json_object();
         json_put_str(object, "ca", r->ca->name);
         json_put_bool(object, "dry_run", false);
-        json_put(object, "certificate", ca_cert_json(&r->cert.view, r->certificate));
+        json_put(object, "certificate", ca_cert_json(&r->cert.view, place(cli, r->certificate)));
         json_put_str(object, "signed_by", how);
         json_put(object, "key", key_json(&r->access, &r->new_key));
         json_put_bool(object, "key_made", key_made);
-        json_put_str(object, "previous", r->ca->certificate);
-        json_put(object, "old_with_new", link_json(r, &r->old_with_new, r->old_with_new_file));
-        json_put(object, "new_with_old", link_json(r, &r->new_with_old, r->new_with_old_file));
+        json_put_str(object, "previous", place(cli, r->ca->certificate));
+        json_put(object, "old_with_new", link_json(cli, r, &r->old_with_new, r->old_with_new_file));
+        json_put(object, "new_with_old", link_json(cli, r, &r->new_with_old, r->new_with_old_file));
         json_put_str(object, "configuration", cli->config->path);
         json_put_str(object, "daemon", daemon);
         out_json(object);
         return;
     }
-    ca_cert_print("new certificate", &r->cert.view, r->certificate);
+    ca_cert_print("new certificate", &r->cert.view, place(cli, r->certificate));
     printf("  signed by    %s\n", how);
     printf("  token        %s, key %s (%s)\n", r->token->name, r->new_key.label,
            key_made ? "new" : "as it was");
     if (r->linked) {
-        ca_cert_print("old with new", &r->old_with_new.view, r->old_with_new_file);
-        ca_cert_print("new with old", &r->new_with_old.view, r->new_with_old_file);
+        ca_cert_print("old with new", &r->old_with_new.view, place(cli, r->old_with_new_file));
+        ca_cert_print("new with old", &r->new_with_old.view, place(cli, r->new_with_old_file));
     } else {
         puts("no link certificates: they link keys of one name (RFC 9810 4.4)");
     }

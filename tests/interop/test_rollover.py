@@ -7,8 +7,11 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import threading
 import time
+import urllib.error
+import urllib.request
 
 import pytest
 from cryptography import x509
@@ -361,6 +364,51 @@ def test_a_configuration_that_certmilld_refuses_is_put_back(serving):
     bench.a.start()
     assert not bench.json("ca", "rollover", "--ca", "issuing")["key_made"]
     assert issued_by(bench.a.enroll_cert(csr("now", new_key())), load_cert(bench, "ca/issuing-2.pem"))
+
+
+@pytest.mark.parametrize("change, because", [
+    (dict(previous=["ca/issuing-2-new-with-old.pem"], new_with_old=None), "signs with now"),
+    (dict(previous=["ca/issuing-2.pem"]), "no other file has"),
+    (dict(previous=[]), "previous"),
+    (dict(previous=["ca/root.pem"]), "no other file has"),
+    (dict(previous=["tls/server.pem"]), "not a CA's"),
+    (dict(previous=["ca/nothing.pem"]), "nothing.pem"),
+    (dict(old_with_new="ca/issuing-2-new-with-old.pem", new_with_old="ca/issuing-2-old-with-new.pem"), "old_with_new"),
+    (dict(new_with_old="ca/issuing.pem"), "no other file has"),
+    (dict(new_with_old="ca/stations.pem"), "new_with_old does not certify")])
+def test_links_that_do_not_fit_are_refused(bench, change, because):
+    bench(*CA_INIT)
+    bench("ca", "rollover", "--ca", "issuing")
+    bench.a.config = json.loads(bench.a.config_path.read_text())
+    check = [certmill.BIN / "certmilld", "--config", bench.a.config_path, "--check"]
+    run(check)
+    bench.configure(lambda c: c.update(cas=[{k: v for k, v in {**c["cas"][0], **change}.items() if v is not None}]))
+    done = run(check, check=False)
+    assert done.returncode == 1 and because in done.stderr.decode(), done.stderr
+
+
+def test_reload_over_the_admin_socket_alone(serving):
+    """The port is for monitoring; the socket, mode 0600, for the appliance's own user."""
+    a = serving.a
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"http://127.0.0.1:{a.admin_port}/reload", data=b"", timeout=5)
+    assert refused.value.code == 405 and "reloaded" not in a.log_text()
+    path = a.dir / "run/admin.sock"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+    def post(what):
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(str(path))
+            sock.sendall(f"POST {what} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
+            status, _, body = certmill.read_response(sock.makefile("rb"))
+            return status, body
+    assert post("/status")[0] == 405
+    status, body = post("/reload")
+    assert status == 200 and json.loads(body) == {"reloaded": True, "generation": 1, "error": None}
+    a.config_path.write_text(a.config_path.read_text().replace("ca/issuing.pem", 'ca/\\"none\\".pem'))
+    status, body = post("/reload")
+    answer = json.loads(body)
+    assert status == 409 and not answer["reloaded"] and answer["generation"] == 1 and 'ca/"none".pem' in answer["error"]
 
 
 def test_rollover_refuses_what_cannot_be_done(bench):

@@ -237,6 +237,51 @@ static void keys_are_added_under_load_and_survive_their_signers(void **state)
     hsm_stop(hsm, 5000);
 }
 
+/* Dead, starting or told twice: each ends with the whole list. */
+static void keys_are_added_while_signers_die(void **state)
+{
+    (void)state;
+    struct hsm *hsm = start(SIGNERS);
+    struct load loads[CORES];
+    uint32_t index = 0;
+    loads_start(loads, hsm);
+    supervise_until(loads, 0, 20);
+    kill_all(hsm);
+    assert_int_equal(add(hsm, "second", SIGN_MECH_ECDSA, &added[0], &index), ERR_OK);
+    loads_use(loads, 1, index);
+    hsm_supervise(hsm); /* perhaps one is up, and the other starts */
+    assert_int_equal(add(hsm, "third", SIGN_MECH_RSA_PSS_SHA256, &added[1], &index), ERR_OK);
+    loads_use(loads, 2, index);
+    for (uint32_t n = 0; n <= ADDED; n++)
+        supervise_until(loads, n, 50);
+    loads_end(loads);
+    hsm_stop(hsm, 5000);
+}
+
+static void a_signer_that_does_not_answer_is_not_waited_for(void **state)
+{
+    (void)state;
+    struct hsm *hsm = start(1);
+    struct hsm_signer_status status[SIGNERS_MAX];
+    char reason[HSM_REASON_MAX] = "";
+    uint32_t index = 99;
+    const struct hsm_key_config key = {.name = "second",
+                                       .uri = "pkcs11:object=second",
+                                       .token_count = 1,
+                                       .mechanism = SIGN_MECH_ECDSA};
+    assert_int_equal(hsm_status(hsm, status), 1);
+    assert_int_equal(kill(status[0].pid, SIGSTOP), 0);
+    uint64_t before = clock_mono_ns();
+    assert_int_equal(hsm_add_key(hsm, &key, 300, &index, reason), ERR_SIGNER_UNAVAILABLE);
+    uint64_t took = clock_mono_ns() - before;
+    assert_true(took >= 300 * NS_PER_MS && took < 3000 * NS_PER_MS);
+    assert_non_null(strstr(reason, "in time"));
+    assert_int_equal(kill(status[0].pid, SIGCONT), 0);
+    assert_int_equal(hsm_add_key(hsm, &key, WAIT_MS, &index, reason), ERR_OK);
+    assert_int_equal(index, 1);
+    hsm_stop(hsm, 5000);
+}
+
 static void a_key_is_added_once(void **state)
 {
     (void)state;
@@ -290,7 +335,7 @@ static void keys_have_a_bound(void **state)
     struct hsm *hsm = start(1);
     uint32_t index = 99;
     for (int i = 1; i < KEYS_MAX; i++) {
-        char label[16];
+        char label[32];
         snprintf(label, sizeof(label), "none-%d", i);
         assert_int_equal(add(hsm, label, SIGN_MECH_ECDSA, NULL, &index), ERR_KEY_NOT_FOUND);
     }
@@ -311,6 +356,8 @@ int main(void)
     cmocka_set_test_filter(getenv("TEST_HSM_FILTER"));
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keys_are_added_under_load_and_survive_their_signers),
+        cmocka_unit_test(keys_are_added_while_signers_die),
+        cmocka_unit_test(a_signer_that_does_not_answer_is_not_waited_for),
         cmocka_unit_test(a_key_is_added_once),
         cmocka_unit_test(what_the_token_does_not_have_is_refused),
         cmocka_unit_test(keys_have_a_bound),

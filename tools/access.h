@@ -62,8 +62,8 @@ int key_look(struct cli *cli, const struct access *access, const struct key_wish
              struct p11_key *out, bool *out_there) MUST_USE;
 int key_make(struct cli *cli, const struct access *access, const struct key_wish *wish,
              struct p11_key *out) MUST_USE;
-/* The key whose public key this is, and that certmill may sign with. *out_there: false when the token
- * has none. */
+/* The key whose public key this is, and that certmill may sign with. *out_there: false when the
+ * token has none. */
 int key_find_spki(struct cli *cli, const struct access *access, struct bytes spki, bool allow_weak,
                   struct p11_key *out, bool *out_there) MUST_USE;
 /* "P-256", "RSA 3072". */

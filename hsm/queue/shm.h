@@ -110,8 +110,8 @@ struct shm_signer {
     _Atomic uint32_t login_granted;
 
     /* Added keys, written by the engine alone: an entry does not change once the count has passed
-     * it. `look_wanted` counts up when the signer should look for the key `look_key`, and an eventfd
-     * wakes it; `look_done` follows when the answer is in key_state. */
+     * it. `look_wanted` counts up when the signer should look for the key `look_key`, and an
+     * eventfd wakes it; `look_done` follows when the answer is in key_state. */
     _Alignas(64) _Atomic uint32_t added_count;
     _Atomic uint32_t look_key;
     _Atomic uint32_t look_wanted;
@@ -130,7 +130,7 @@ struct shm_signer {
     /* enum err; ERR_OK when it can sign. An added key's is ERR_KEY_NOT_FOUND, by the engine, before
      * the signer hears of it. */
     _Atomic uint32_t key_state[KEYS_MAX];
-    _Atomic uint32_t error_seq;           /* odd while the text is being written */
+    _Atomic uint32_t error_seq; /* odd while the text is being written */
     char error_text[SHM_ERROR_TEXT];
 
     struct shm_key added[KEYS_MAX];

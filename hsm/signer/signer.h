@@ -43,7 +43,7 @@ struct pin {
 };
 
 struct station {
-    struct wire_signer config; /* keys: up to key_count below, which grows */
+    struct wire_signer config;  /* keys: up to key_count below, which grows */
     _Atomic uint32_t key_count; /* main adds; a key below it does not change */
     uint32_t keys_taken;        /* of shm->added; main alone */
     struct shm_signer *shm;

@@ -37,8 +37,7 @@ struct admin_view {
     const char *version;
     uint64_t started_ns;
     bool *draining; /* health answers 503 */
-    /* Reads the configuration again; false: detail says why nothing was changed. NULL: not offered.
-     */
+    /* Reads the configuration again; false: detail says why not. NULL: not offered. */
     bool (*reload)(void *ctx, uint32_t *out_generation, char out_detail[ADMIN_DETAIL_MAX]);
     void *reload_ctx;
 };

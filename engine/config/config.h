@@ -61,10 +61,9 @@ struct config_ca {
     uint32_t chain_count;
     char **previous; /* PEM files: its certificates for earlier keys, the last one first */
     uint32_t previous_count;
-    char *
-        old_with_new; /* PEM files: link certificates of the last key rollover (RFC 9810 4.4), or */
-    char *new_with_old; /* NULL */
-    config_bool test;   /* allows an extractable key */
+    char *old_with_new; /* PEM files: links of the last key rollover (RFC 9810 4.4), or NULL */
+    char *new_with_old;
+    config_bool test; /* allows an extractable key */
 };
 
 struct config_profile {

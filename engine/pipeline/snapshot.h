@@ -100,8 +100,7 @@ void snapshot_free(struct snapshot *snapshot);
 const struct rt_line *snapshot_line(const struct snapshot *snapshot, struct bytes name);
 /* Files, templates and certificates are read, nothing is started: certmilld --check. */
 enum err snapshot_check(struct config *config, char out_detail[CONFIG_ERROR_MAX]) MUST_USE;
-/* Certificates of the CA's own key, which its previous and link certificates must fit; NULL, or
- * what is wrong with them. */
+/* Do the previous and link certificates fit the CA's own? NULL, or what is wrong with them. */
 const char *rt_ca_rollover_problem(const struct rt_ca *ca);
 /* The log number of a certificate that this CA issued, under its key or an earlier one; in a read
  * transaction. It is found by issuer and serial: whether it is the same octets is the caller's to

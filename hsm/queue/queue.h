@@ -6,12 +6,13 @@
  *          one is safe.
  * Owner:   inputs are copied at submit; a result is copied out by poll.
  * Threads: submit and poll on the owning core; start, add_key, supervise and stop on the main
- * thread. A core learns of an index that add_key gave by a message that orders memory. The engine
- * never maps a PKCS#11 module and never sees a PIN: signers read it themselves. Errors:  submit:
- * ERR_FULL (shed load), ERR_STOPPING, ERR_SIGNER_UNAVAILABLE (every breaker open). results: ERR_OK,
- * ERR_DEADLINE, ERR_SIGNER_FAILED, ERR_SIGNER_UNAVAILABLE, ERR_KEY_NOT_FOUND, ERR_PIN_WRONG. Units:
- * deadlines and service times in ns, monotonic. Limits:  SIGN_* , SIGNERS_MAX, TOKENS_MAX, KEYS_MAX
- * (limits.h).
+ *          thread. A core learns of an index that add_key gave by a message that orders memory. The
+ *          engine never maps a PKCS#11 module and never sees a PIN: signers read it themselves.
+ * Errors:  submit: ERR_FULL (shed load), ERR_STOPPING, ERR_SIGNER_UNAVAILABLE (every breaker open).
+ *          results: ERR_OK, ERR_DEADLINE, ERR_SIGNER_FAILED, ERR_SIGNER_UNAVAILABLE,
+ *          ERR_KEY_NOT_FOUND, ERR_PIN_WRONG.
+ * Units:   deadlines and service times in ns, monotonic.
+ * Limits:  SIGN_* , SIGNERS_MAX, TOKENS_MAX, KEYS_MAX (limits.h).
  */
 #ifndef CERTMILL_HSM_QUEUE_H
 #define CERTMILL_HSM_QUEUE_H
@@ -54,8 +55,8 @@ struct hsm_key_config {
     uint32_t token_count;
     enum sign_mechanism mechanism;
     bool allow_extractable; /* test lines only */
-    bool has_spki; /* the key that a certificate certifies: a token's other key is refused */
-    uint8_t spki_sha256[32]; /* of its SubjectPublicKeyInfo */
+    bool has_spki;          /* then a key with another SubjectPublicKeyInfo than this is refused */
+    uint8_t spki_sha256[32];
 };
 
 struct hsm_config {

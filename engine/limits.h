@@ -74,6 +74,8 @@
 #define SIGNATURE_MAX       2560 /* RSA 4096: 512; ML-DSA-44: 2,420 */
 #define CERT_DER_MAX        8192 /* of a certificate we issue or accept */
 #define CERT_CHAIN_MAX      6
+#define CA_PREVIOUS_MAX     6  /* earlier keys of a CA whose certificates are still recognised */
+#define CA_CERTS_MAX        14 /* that a CA publishes */
 #define SERIAL_LEN          16
 #define DEVICE_ID_MAX       64
 #define LINE_NAME_MAX       32
@@ -146,6 +148,7 @@ static_assert((VERIFY_BOARD_MAX & (VERIFY_BOARD_MAX - 1)) == 0, "ring size");
 static_assert((RECV_BUFFERS_PER_CORE & (RECV_BUFFERS_PER_CORE - 1)) == 0, "ring size");
 static_assert(EXCHANGES_RESERVE < EXCHANGES_PER_CORE_MAX / 2, "the reserve is the smaller part");
 static_assert(EXCHANGE_DEADLINE_MS >= SIGN_DEADLINE_MS, "a signer's answer still finds its exchange");
+static_assert(CA_CERTS_MAX >= CERT_CHAIN_MAX + CA_PREVIOUS_MAX + 2, "its chain, its past, two links");
 static_assert(STORE_JOB_DATA_MAX >= CERT_DER_MAX, "a certificate fits its job");
 
 #endif

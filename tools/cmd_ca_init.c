@@ -161,12 +161,7 @@ static int make_certs(struct cli *cli, const struct plan *plan, const struct acc
 
 static int write_cert(const char *path, const struct ca_cert *cert)
 {
-    struct bytes der = bytes_of(cert->der, cert->len);
-    size_t len = 0;
-    char *pem = certs_pem(&der, 1, &len);
-    int status = file_write(path, bytes_of(pem, len));
-    free(pem);
-    return status;
+    return ca_file_write(path, NULL, &cert->view.der, 1);
 }
 
 /* Last of all, when both certificates are on the disk. */

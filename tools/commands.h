@@ -16,7 +16,7 @@ extern const struct cli_command *const STATION_COMMANDS[];
 extern const struct cli_command *const CONFIG_COMMANDS[];
 extern const struct cli_command *const VERSION_COMMANDS[];
 
-/* cmd_ca.c puts these three in its table: */
-extern const struct cli_command CA_INIT, CA_CSR, CA_IMPORT;
+/* cmd_ca.c puts these in its table: */
+extern const struct cli_command CA_INIT, CA_CSR, CA_IMPORT, CA_ROLLOVER;
 
 #endif

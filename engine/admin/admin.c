@@ -18,7 +18,8 @@
 enum { REQUEST_MAX = 4096, ANSWER_MAX = 512 * 1024 };
 
 struct client {
-    int fd; /* -1: free */
+    int fd;       /* -1: free */
+    bool trusted; /* came by the unix socket */
     uint64_t until_ns;
     size_t got;
     size_t scanned;
@@ -46,7 +47,7 @@ static void answer(struct client *client, uint16_t status, const char *type, con
         .status = status,
         .content_type = type,
         .close = true,
-        .allow = status == 405 ? "GET" : NULL,
+        .allow = status == 405 ? "GET, POST" : NULL,
         .body = bytes_of(body, body_len),
     };
     client->answer = NULL;
@@ -67,10 +68,25 @@ static void answer_text(struct client *client, uint16_t status, const char *text
     answer(client, status, "text/plain", text, strlen(text));
 }
 
+static void serve_reload(struct admin *admin, struct client *client)
+{
+    char buf[6 * ADMIN_DETAIL_MAX + 64], detail[ADMIN_DETAIL_MAX] = "";
+    struct writer out = writer_of(buf, sizeof(buf));
+    uint32_t generation = 0;
+    bool done = admin->view.reload(admin->view.reload_ctx, &generation, detail);
+    admin_write_reload(generation, done ? NULL : detail, &out);
+    answer(client, done ? 200 : 409, "application/json", buf, out.len);
+}
+
 static void serve(struct admin *admin, struct client *client, const struct http_request *request)
 {
+    if (bytes_eq(request->method, BYTES_LIT("POST")) && client->trusted && admin->view.reload &&
+        bytes_eq(request->path, BYTES_LIT("/reload"))) {
+        serve_reload(admin, client);
+        return;
+    }
     if (!bytes_eq(request->method, BYTES_LIT("GET"))) {
-        answer_text(client, 405, "only GET is served here\n");
+        answer_text(client, 405, "only GET is served here, and POST /reload on the unix socket\n");
         return;
     }
     char *buf = malloc(ANSWER_MAX);
@@ -112,7 +128,7 @@ static void client_close(struct client *client)
     client->fd = -1;
 }
 
-static void client_accept(struct admin *admin, int listen_fd)
+static void client_accept(struct admin *admin, int listen_fd, bool trusted)
 {
     int fd;
     while ((fd = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
@@ -126,8 +142,9 @@ static void client_accept(struct admin *admin, int listen_fd)
             close(fd);
             continue;
         }
-        *free_slot =
-            (struct client){.fd = fd, .until_ns = clock_mono_ns() + ADMIN_TIMEOUT_MS * NS_PER_MS};
+        *free_slot = (struct client){.fd = fd,
+                                     .trusted = trusted,
+                                     .until_ns = clock_mono_ns() + ADMIN_TIMEOUT_MS * NS_PER_MS};
     }
 }
 
@@ -171,7 +188,7 @@ void admin_tend(struct admin *admin)
 {
     for (int i = 0; i < 2; i++) {
         if (admin->listen_fds[i] >= 0) {
-            client_accept(admin, admin->listen_fds[i]);
+            client_accept(admin, admin->listen_fds[i], i == 1);
         }
     }
     uint64_t now_ns = clock_mono_ns();

@@ -1,5 +1,7 @@
 /* admin.h: how operators look at a running appliance: a unix socket for the CLI, and on a loopback
- * port GET /metrics (Prometheus text), /health (200 or 503) and /status (JSON).
+ * port GET /metrics (Prometheus text), /health (200 or 503) and /status (JSON). On the socket
+ * alone, which only the appliance's user may open: POST /reload, as SIGHUP, with the outcome as
+ * JSON.
  *
  * Promise: never touches a request's path; slow or hostile clients are bounded (ADMIN_CLIENTS_MAX,
  *          one request each, ADMIN_TIMEOUT_MS) and cost the cores nothing.
@@ -17,7 +19,12 @@
 #include "hsm/queue/queue.h"
 #include "store/store.h"
 
-enum { ADMIN_CLIENTS_MAX = 16, ADMIN_TIMEOUT_MS = 5000, ADMIN_POLLFDS_MAX = ADMIN_CLIENTS_MAX + 2 };
+enum {
+    ADMIN_CLIENTS_MAX = 16,
+    ADMIN_TIMEOUT_MS = 5000,
+    ADMIN_POLLFDS_MAX = ADMIN_CLIENTS_MAX + 2,
+    ADMIN_DETAIL_MAX = 1024
+};
 
 struct admin;
 
@@ -30,6 +37,9 @@ struct admin_view {
     const char *version;
     uint64_t started_ns;
     bool *draining; /* health answers 503 */
+    /* Reads the configuration again; false: detail says why not. NULL: not offered. */
+    bool (*reload)(void *ctx, uint32_t *out_generation, char out_detail[ADMIN_DETAIL_MAX]);
+    void *reload_ctx;
 };
 
 struct admin_config {
@@ -49,6 +59,8 @@ void admin_tend(struct admin *admin);
 /* Texts, also for tests: written into `out`, which may run full (then the writer has failed). */
 void admin_write_metrics(const struct admin_view *view, struct writer *out);
 void admin_write_status(const struct admin_view *view, struct writer *out); /* JSON */
+/* The outcome of a reload, JSON; detail is NULL when it was done. */
+void admin_write_reload(uint32_t generation, const char *detail, struct writer *out);
 bool admin_is_healthy(const struct admin_view *view, struct writer *out_reason);
 
 #endif

@@ -278,6 +278,18 @@ void admin_write_status(const struct admin_view *view, struct writer *out)
                   stats.failing ? "true" : "false");
 }
 
+void admin_write_reload(uint32_t generation, const char *detail, struct writer *out)
+{
+    writer_printf(out, "{\"reloaded\":%s,\"generation\":%u,\"error\":", detail ? "false" : "true",
+                  generation);
+    if (detail) {
+        put_json_text(out, detail);
+    } else {
+        writer_put_str(out, "null");
+    }
+    writer_put_str(out, "}\n");
+}
+
 /* --- health --- */
 
 bool admin_is_healthy(const struct admin_view *view, struct writer *out_reason)

@@ -57,8 +57,12 @@ struct config_ca {
     char **tokens; /* names; default: the only token */
     uint32_t tokens_count;
     char *certificate; /* PEM file: issuing CA certificate */
-    char **chain;      /* PEM files: intermediates and root, and rollover certificates */
+    char **chain;      /* PEM files: intermediates and root */
     uint32_t chain_count;
+    char **previous; /* PEM files: its certificates for earlier keys, the last one first */
+    uint32_t previous_count;
+    char *old_with_new; /* PEM files: links of the last key rollover (RFC 9810 4.4), or NULL */
+    char *new_with_old;
     config_bool test; /* allows an extractable key */
 };
 

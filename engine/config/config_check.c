@@ -223,6 +223,11 @@ static void check_tokens(struct check *check)
         if (strncmp(ca->key, "pkcs11:", 7) != 0) {
             config_complain(check, PATH("cas[%u].key", i), "'%s': expected pkcs11:object=...", ca->key);
         }
+        if ((ca->old_with_new || ca->new_with_old) && ca->previous_count == 0) {
+            config_complain(check, PATH("cas[%u].previous", i),
+                     "old_with_new and new_with_old link to the CA's certificate before its key "
+                     "rollover: expected that as the first of previous");
+        }
         for (uint32_t k = 0; k < ca->tokens_count; k++) {
             if (!HAS_NAME(config, tokens, ca->tokens[k])) {
                 config_complain(check, PATH("cas[%u].tokens[%u]", i, k), "there is no token '%s'",

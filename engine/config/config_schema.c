@@ -62,6 +62,9 @@ static const cyaml_schema_field_t CA[] = {
     WORDS_OPT("tokens", struct config_ca, tokens, TOKENS_MAX),
     TEXT("certificate", struct config_ca, certificate),
     WORDS_OPT("chain", struct config_ca, chain, CERT_CHAIN_MAX),
+    WORDS_OPT("previous", struct config_ca, previous, CA_PREVIOUS_MAX),
+    TEXT_OPT("old_with_new", struct config_ca, old_with_new),
+    TEXT_OPT("new_with_old", struct config_ca, new_with_old),
     SWITCH_OPT("test", struct config_ca, test),
     CYAML_FIELD_END};
 static const cyaml_schema_value_t CA_VALUE = {

@@ -124,7 +124,7 @@ static bool may_take(struct core *core, uint32_t signer_index, const struct job 
     const struct view *view = &core->views[signer_index];
     bool side = job->input_len > SHM_INLINE || core->hsm->keys[job->key_index].large;
     if (!view_can_take(view, side) || !breaker_allows(signer, now) ||
-        atomic_load_explicit(&view->shm->key_state[job->key_index], memory_order_relaxed) != 0 ||
+        atomic_load_explicit(&view->shm->key_state[job->key_index], memory_order_acquire) != 0 ||
         atomic_load_explicit(&signer->stalled_ns, memory_order_relaxed) != 0 ||
         view->in_flight >= window_of(core, view, signer))
         return false;

@@ -74,6 +74,10 @@ struct signer {
     int phase; /* enum phase */
     pid_t pid;
     int pid_fd;
+    int keys_fd;         /* eventfd: it should look for keys; -1: there is no process */
+    uint64_t keys_known; /* a bit for each key that this process was told of */
+    uint32_t keys_told;  /* of these, after its start */
+    uint32_t look_wanted;
     uint32_t epoch; /* of the process that runs now, or ran last */
     uint64_t restart_at_ns;
     uint64_t spawned_ns;
@@ -173,7 +177,7 @@ struct key {
 struct hsm {
     uint32_t core_count;
     uint32_t signer_count;
-    uint32_t key_count;
+    _Atomic uint32_t key_count; /* grows: keys below it do not change */
     uint32_t token_count;
     struct signer *signers;
     struct core *cores;

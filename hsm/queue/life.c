@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -111,7 +112,7 @@ static void fill_config(const struct hsm *hsm, const struct signer *signer, stru
     for (uint32_t i = 0; i < hsm->core_count; i++)
         out->wake_index[i] = (uint8_t)(hsm->core_wakes[i].flag - sup->wake_flags);
     for (uint32_t i = 0; i < hsm->key_count; i++) {
-        if ((hsm->keys[i].signers >> signer->index & 1) == 0)
+        if ((hsm->keys[i].signers >> signer->index & 1) == 0 || sup->key_abandoned[i])
             continue;
         const struct hsm_key_config *key = &sup->keys[i];
         out->keys[out->key_count++] = (struct wire_key){
@@ -120,7 +121,10 @@ static void fill_config(const struct hsm *hsm, const struct signer *signer, stru
             .uri = key->uri,
             .mechanism = key->mechanism,
             .allow_extractable = key->allow_extractable,
+            .has_spki = key->has_spki,
         };
+        memcpy(out->keys[out->key_count - 1].spki_sha256, key->spki_sha256,
+               sizeof(key->spki_sha256));
     }
 }
 
@@ -169,12 +173,16 @@ static void start_signer(struct hsm *hsm, struct signer *signer, uint64_t now)
     struct wire_signer config;
     fill_config(hsm, signer, &config);
     struct shm_signer *shm = new_map(hsm, &sup->fds.shm);
-    enum err err = shm == NULL ? ERR_NO_SPACE
-                               : spawn_signer(sup->path, &config, &sup->fds, others, other_count,
-                                              &signer->pid, &signer->pid_fd);
+    sup->fds.keys = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    enum err err = shm == NULL || sup->fds.keys < 0
+                       ? ERR_NO_SPACE
+                       : spawn_signer(sup->path, &config, &sup->fds, others, other_count,
+                                      &signer->pid, &signer->pid_fd);
     if (shm != NULL)
         close(sup->fds.shm);
     if (err != ERR_OK) {
+        if (sup->fds.keys >= 0)
+            close(sup->fds.keys);
         if (shm != NULL)
             munmap(shm, shm_len(hsm->core_count));
         set_error(hsm, signer, "certmill-signer cannot be started");
@@ -182,6 +190,11 @@ static void start_signer(struct hsm *hsm, struct signer *signer, uint64_t now)
         signer->restart_at_ns = now + NS_PER_S;
         return;
     }
+    signer->keys_fd = sup->fds.keys;
+    signer->keys_known = 0;
+    for (uint32_t i = 0; i < config.key_count; i++)
+        signer->keys_known |= 1ull << config.keys[i].index;
+    signer->keys_told = signer->look_wanted = 0;
     signer->epoch = epoch;
     signer->spawned_ns = now;
     signer->error_seq_seen = 0;
@@ -258,6 +271,8 @@ static void signer_died(struct hsm *hsm, struct signer *signer, int status, uint
         atomic_store_explicit(&signer->down_since_ns, now, memory_order_relaxed);
     if (signer->pid_fd >= 0)
         close(signer->pid_fd); /* leaves the epoll with it */
+    close(signer->keys_fd);
+    signer->keys_fd = -1;
     log_warn("signer-died", "token=%s signer=%u pid=%d %s=%d signed=%llu", name, signer->index,
              (int)signer->pid, WIFEXITED(status) ? "exit" : "signal",
              WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status),

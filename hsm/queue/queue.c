@@ -121,7 +121,8 @@ uint32_t hsm_submit(struct hsm *hsm, uint32_t core_index, const struct sign_job 
         err = ERR_STOPPING;
     while (err == ERR_OK && accepted < count) {
         const struct sign_job *wanted = &jobs[accepted];
-        assert(wanted->key_index < hsm->key_count && wanted->input.len <= SIGN_INPUT_MAX);
+        assert(wanted->key_index < atomic_load_explicit(&hsm->key_count, memory_order_acquire) &&
+               wanted->input.len <= SIGN_INPUT_MAX);
         if ((keys_seen >> wanted->key_index & 1) == 0)
             err = key_available(hsm, wanted->key_index, now);
         keys_seen |= 1ull << wanted->key_index;

@@ -5,7 +5,8 @@
  *          dies are given to another (or to its successor): nothing was released, so repeating
  *          one is safe.
  * Owner:   inputs are copied at submit; a result is copied out by poll.
- * Threads: submit and poll on the owning core; start, supervise and stop on the main thread. The
+ * Threads: submit and poll on the owning core; start, add_key, supervise and stop on the main
+ *          thread. A core learns of an index that add_key gave by a message that orders memory. The
  *          engine never maps a PKCS#11 module and never sees a PIN: signers read it themselves.
  * Errors:  submit: ERR_FULL (shed load), ERR_STOPPING, ERR_SIGNER_UNAVAILABLE (every breaker open).
  *          results: ERR_OK, ERR_DEADLINE, ERR_SIGNER_FAILED, ERR_SIGNER_UNAVAILABLE,
@@ -54,6 +55,8 @@ struct hsm_key_config {
     uint32_t token_count;
     enum sign_mechanism mechanism;
     bool allow_extractable; /* test lines only */
+    bool has_spki;          /* then a key with another SubjectPublicKeyInfo than this is refused */
+    uint8_t spki_sha256[32];
 };
 
 struct hsm_config {
@@ -79,6 +82,17 @@ enum err hsm_start(const struct hsm_config *config, uint32_t timeout_ms, struct 
  * every 100 ms. Returns a descriptor to poll for readability between calls through out_fd. */
 void hsm_supervise(struct hsm *hsm);
 int hsm_supervise_fd(const struct hsm *hsm);
+/* Makes one more key known to every signer, those that start later too, while cores submit. Waits,
+ * at most timeout_ms, until the signers that are up have looked for it; at least one must have
+ * found it fit. ERR_OK: *out_index is for jobs submitted after this call; a key that is known
+ * already (the same URI, tokens, mechanism and rules) keeps its index. Keys are never taken away:
+ * KEYS_MAX is for the life of the hsm. Strings are copied. Other errors change nothing for the
+ * cores, and `reason` says why: ERR_KEY_NOT_FOUND, ERR_CONFIG (refused by rule, or another key than
+ * the certificate's), ERR_PIN_WRONG, ERR_SIGNER_UNAVAILABLE (no signer could look in time),
+ * ERR_FULL, ERR_NO_SPACE. */
+enum { HSM_REASON_MAX = 192 };
+enum err hsm_add_key(struct hsm *hsm, const struct hsm_key_config *key, uint32_t timeout_ms,
+                     uint32_t *out_index, char out_reason[HSM_REASON_MAX]) MUST_USE;
 /* Asks signers to finish, waits at most timeout_ms, then kills the ones it started. */
 void hsm_stop(struct hsm *hsm, uint32_t timeout_ms);
 

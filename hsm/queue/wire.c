@@ -1,6 +1,6 @@
 #include "hsm/queue/wire.h"
 
-enum { WIRE_VERSION = 1 };
+enum { WIRE_VERSION = 2 };
 
 /* Length with the NUL, then the text and the NUL; NULL is length 0. */
 static void put_text(struct writer *writer, const char *text)
@@ -61,6 +61,8 @@ void wire_put(struct writer *writer, const struct wire_signer *config)
         put_text(writer, key->uri);
         writer_put_u32(writer, key->mechanism);
         writer_put_u8(writer, key->allow_extractable);
+        writer_put_u8(writer, key->has_spki);
+        writer_put(writer, bytes_of(key->spki_sha256, sizeof(key->spki_sha256)));
     }
 }
 
@@ -70,7 +72,8 @@ static bool get_key(struct bytes *reader, struct wire_key *out)
     if (!bytes_get_u32(reader, &out->index) || out->index >= KEYS_MAX ||
         !get_text(reader, &out->name) || !get_text(reader, &out->uri) || out->name == NULL ||
         out->uri == NULL || !bytes_get_u32(reader, &mechanism) || mechanism >= SIGN_MECH_COUNT ||
-        !get_bool(reader, &out->allow_extractable))
+        !get_bool(reader, &out->allow_extractable) || !get_bool(reader, &out->has_spki) ||
+        !bytes_copy(reader, out->spki_sha256, sizeof(out->spki_sha256)))
         return false;
     out->mechanism = (enum sign_mechanism)mechanism;
     return true;

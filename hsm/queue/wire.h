@@ -18,6 +18,7 @@ enum {
     SIGNER_FD_WAKE_FLAGS,
     SIGNER_FD_NOTIFY, /* eventfd: the supervisor should look */
     SIGNER_FD_PARENT, /* pipe: end of file when the engine is gone or wants it to stop */
+    SIGNER_FD_KEYS,   /* eventfd of this signer: look for keys, see shm.h */
     SIGNER_FD_CORE_0, /* eventfd of core 0, then of the others */
 };
 
@@ -27,6 +28,8 @@ struct wire_key {
     const char *uri;
     enum sign_mechanism mechanism;
     bool allow_extractable;
+    bool has_spki;
+    uint8_t spki_sha256[32];
 };
 
 struct wire_signer {

@@ -433,6 +433,23 @@ static int free_old_slot(const struct appliance *appliance)
     return -1;
 }
 
+/* A line that is no longer marked as test may find its key in the token to be one that can be
+ * extracted. */
+static enum err check_weak_keys(const struct appliance *appliance, const struct config *config,
+                                char out_detail[CONFIG_ERROR_MAX])
+{
+    for (uint32_t i = 0; i < config->cas_count; i++) {
+        const struct config_ca *ca = &config->cas[i];
+        if (!config_ca_is_test(config, ca) && hsm_key_is_extractable(appliance->shared.hsm, i)) {
+            snprintf(out_detail, CONFIG_ERROR_MAX,
+                     "ca %s: its key can be extracted, so every line that uses it needs test: true",
+                     ca->name);
+            return ERR_CONFIG;
+        }
+    }
+    return ERR_OK;
+}
+
 enum err appliance_reload(struct appliance *appliance, char out_detail[CONFIG_ERROR_MAX])
 {
     struct shared *shared = &appliance->shared;
@@ -455,6 +472,11 @@ enum err appliance_reload(struct appliance *appliance, char out_detail[CONFIG_ER
         config_free(config);
         return ERR_CONFIG;
     }
+    err = check_weak_keys(appliance, config, out_detail);
+    if (err != ERR_OK) {
+        config_free(config);
+        return err;
+    }
     struct snapshot *next = NULL;
     err = snapshot_compile(config, shared->store, shared->core_count, &next, out_detail);
     if (err != ERR_OK) {
@@ -463,6 +485,9 @@ enum err appliance_reload(struct appliance *appliance, char out_detail[CONFIG_ER
     next->generation = appliance->snapshot->generation + 1;
     appliance->old[slot] = appliance->snapshot;
     appliance->snapshot = next;
+    for (uint32_t i = 0; i < config->cas_count; i++) {
+        hsm_allow_extractable(shared->hsm, i, config_ca_is_test(config, &config->cas[i]));
+    }
     post_all(appliance, MSG_SNAPSHOT, next);
     struct journal_entry entry = {.kind = JOURNAL_CONFIG,
                                   .text = BYTES_LIT("configuration reloaded")};

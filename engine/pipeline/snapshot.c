@@ -560,7 +560,7 @@ uint32_t snapshot_hsm_keys(const struct snapshot *snapshot, struct hsm_key_confi
             .name = ca->name,
             .uri = ca->key,
             .mechanism = mechanism_of(snapshot->cas[i].cert.spki.alg),
-            .allow_extractable = ca->test,
+            .allow_extractable = config_ca_is_test(config, ca),
         };
         for (uint32_t t = 0; t < config->tokens_count; t++) {
             bool used = ca->tokens_count == 0;

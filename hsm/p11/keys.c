@@ -325,9 +325,9 @@ enum err p11_key_check(const struct p11_key *key, bool allow_extractable, struct
     else if (!key->can_sign)
         reason = "it may not sign (CKA_SIGN is false)";
     else if (!allow_extractable && key->extractable)
-        reason = "it can be extracted (CKA_EXTRACTABLE); only lines marked as test may use it";
+        reason = "it can be extracted (CKA_EXTRACTABLE): only for lines with test: true";
     else if (!allow_extractable && !key->sensitive)
-        reason = "it is not sensitive (CKA_SENSITIVE); only lines marked as test may use it";
+        reason = "it is not sensitive (CKA_SENSITIVE): only for lines with test: true";
     if (reason != NULL)
         return p11_fail(error, ERR_CONFIG, "key %.64s is refused: %s", key->label, reason);
     return ERR_OK;

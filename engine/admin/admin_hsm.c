@@ -63,6 +63,7 @@ static void put_token_numbers(const struct hsm_token_status tokens[], uint32_t c
         {"token_breakers_open", "gauge", "Those that serve and are given no work"},
         {"token_signatures_total", "counter", "Signatures made by a token"},
         {"token_deadlines_passed_total", "counter", "Jobs not done by a token in their time"},
+        {"token_wrong_signatures_total", "counter", "Signatures that did not verify: discarded"},
         {"token_logins_total", "counter", "C_Login calls"},
     };
     for (size_t row = 0; row < sizeof(rows) / sizeof(rows[0]); row++) {
@@ -70,8 +71,9 @@ static void put_token_numbers(const struct hsm_token_status tokens[], uint32_t c
         for (uint32_t i = 0; i < count; i++) {
             const struct hsm_token_status *token = &tokens[i];
             const uint64_t values[] = {
-                token->waiting,       token->in_flight,    token->signers,       token->signers_up,
-                token->breakers_open, token->signed_total, token->expired_total, token->logins};
+                token->waiting,       token->in_flight,     token->signers,
+                token->signers_up,    token->breakers_open, token->signed_total,
+                token->expired_total, token->wrong_total,   token->logins};
             writer_printf(out, "certmill_%s{token=\"%s\"} %llu\n", rows[row].name, token->name,
                           (unsigned long long)values[row]);
         }
@@ -186,16 +188,17 @@ static void put_json_token(const struct hsm_token_status *token, const struct hi
     uint64_t batches = batches_of(token);
     writer_put_str(out, "{\"token\":");
     admin_put_json_text(out, token->name);
-    writer_printf(out,
-                  ",\"signers\":%u,\"signers_up\":%u,\"breakers_open\":%u,\"waiting\":%u,"
-                  "\"in_flight\":%u,\"signed\":%llu,\"restarts\":%llu,"
-                  "\"deadlines_passed\":%llu,\"logins\":%llu,\"batches\":%llu,"
-                  "\"batch_mean\":%.2f,",
-                  token->signers, token->signers_up, token->breakers_open, token->waiting,
-                  token->in_flight, (unsigned long long)token->signed_total,
-                  (unsigned long long)token->restarts, (unsigned long long)token->expired_total,
-                  (unsigned long long)token->logins, (unsigned long long)batches,
-                  batches == 0 ? 0.0 : (double)token->batch_jobs / (double)batches);
+    writer_printf(
+        out,
+        ",\"signers\":%u,\"signers_up\":%u,\"breakers_open\":%u,\"waiting\":%u,"
+        "\"in_flight\":%u,\"signed\":%llu,\"restarts\":%llu,"
+        "\"deadlines_passed\":%llu,\"wrong_signatures\":%llu,\"logins\":%llu,\"batches\":%llu,"
+        "\"batch_mean\":%.2f,",
+        token->signers, token->signers_up, token->breakers_open, token->waiting, token->in_flight,
+        (unsigned long long)token->signed_total, (unsigned long long)token->restarts,
+        (unsigned long long)token->expired_total, (unsigned long long)token->wrong_total,
+        (unsigned long long)token->logins, (unsigned long long)batches,
+        batches == 0 ? 0.0 : (double)token->batch_jobs / (double)batches);
     writer_printf(out, "\"service_ms\":{\"p50\":%.3f,\"p99\":%.3f,\"p999\":%.3f},\"errors\":{",
                   (double)hist_quantile(service, 0.5) / (double)NS_PER_MS,
                   (double)hist_quantile(service, 0.99) / (double)NS_PER_MS,

@@ -195,6 +195,7 @@ struct hsm {
     struct wake core_wakes[CORES_MAX];
     _Atomic uint32_t stopping;
     struct supervisor *supervisor; /* main thread alone */
+    _Atomic uint64_t wrong[TOKENS_MAX]; /* signatures */
     struct hist *token_hist;       /* hsm_service_hist's answer, per token */
 };
 

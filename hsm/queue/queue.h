@@ -148,6 +148,7 @@ struct hsm_token_status {
     uint32_t in_flight;
     uint64_t signed_total;
     uint64_t restarts;
+    uint64_t wrong_total;   /* signatures that hsm_signature_was_wrong was told of */
     uint64_t expired_total; /* jobs whose deadline passed while they were with this token */
     uint64_t logins;        /* C_Login calls */
     uint64_t errors[HSM_ERROR_CLASSES];
@@ -158,6 +159,9 @@ struct hsm_token_status {
 uint32_t hsm_token_status(struct hsm *hsm, struct hsm_token_status out[TOKENS_MAX]);
 /* "retry", as rv_class_name has it. Never NULL. */
 const char *hsm_error_class_name(uint32_t error_class);
+
+/* A signature of this token did not verify: counted, and an alarm in the log. Any thread. */
+void hsm_signature_was_wrong(struct hsm *hsm, uint32_t token_index);
 
 /* Does a signer that runs, or ran last, sign with a key of that name that can be extracted? For
  * reloads; main thread. */

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "hsm/queue/supervise.h"
 
 static uint64_t counted(const struct signer *signer, uint32_t counter)
@@ -92,7 +93,10 @@ uint32_t hsm_token_status(struct hsm *hsm, struct hsm_token_status out[TOKENS_MA
     uint64_t now = clock_mono_ns();
     uint32_t signers_of[TOKENS_MAX] = {0};
     for (uint32_t t = 0; t < hsm->token_count; t++)
-        out[t] = (struct hsm_token_status){.name = hsm->supervisor->tokens[t].name};
+        out[t] = (struct hsm_token_status){
+            .name = hsm->supervisor->tokens[t].name,
+            .wrong_total = atomic_load_explicit(&hsm->wrong[t], memory_order_relaxed),
+        };
     for (uint32_t i = 0; i < hsm->signer_count; i++) {
         struct signer *signer = &hsm->signers[i];
         signers_of[signer->token_index] |= 1u << i;
@@ -114,6 +118,14 @@ static const char *const class_names[HSM_ERROR_CLASSES] = {"ok",       "retry", 
 const char *hsm_error_class_name(uint32_t error_class)
 {
     return error_class < HSM_ERROR_CLASSES ? class_names[error_class] : "?";
+}
+
+void hsm_signature_was_wrong(struct hsm *hsm, uint32_t token_index)
+{
+    atomic_fetch_add_explicit(&hsm->wrong[token_index], 1, memory_order_relaxed);
+    log_error("ALARM-token-signature-wrong",
+              "token=%s it returned a signature that does not verify; it was discarded",
+              hsm->supervisor->tokens[token_index].name);
 }
 
 /* --- keys --- */

@@ -113,8 +113,11 @@ static enum err login_now(struct station *station, struct p11_error *error)
     atomic_fetch_add_explicit(&station->shm->logins, 1, memory_order_relaxed);
     enum err err = p11_login(station->anchor, bytes_of(station->pin.text, station->pin.len), error);
     if (err == ERR_PIN_WRONG || (error->rv != 0 && err != ERR_OK &&
-                                 rv_class_of(&station->overrides, error->rv) == RV_CLASS_PIN))
+                                 rv_class_of(&station->overrides, error->rv) == RV_CLASS_PIN)) {
+        atomic_fetch_add_explicit(&station->shm->errors_by_class[RV_CLASS_PIN], 1,
+                                  memory_order_relaxed);
         station_pin_refused(station, error->text); /* and its turn does not end but with it */
+    }
     login_end(station);
     return err;
 }
@@ -148,11 +151,23 @@ static enum err look_at_key(struct station *station, const struct wire_key *want
     return err;
 }
 
+/* Is a key missing, and is there a session to look for it with? With the login lock. */
+static bool is_ready_to_look(struct station *station, bool only_missing)
+{
+    bool missing = !only_missing;
+    for (uint32_t i = 0; i < station->config.key_count; i++)
+        missing |= atomic_load_explicit(&station->shm->key_state[station->config.keys[i].index],
+                                        memory_order_relaxed) != ERR_OK;
+    struct p11_error error = {0};
+    return missing && login_now(station, &error) == ERR_OK;
+}
+
 void station_check_keys(struct station *station, bool only_missing)
 {
     pthread_rwlock_rdlock(&station->module_lock);
     pthread_mutex_lock(&station->login_lock);
-    for (uint32_t i = 0; station->anchor != NULL && i < station->config.key_count; i++) {
+    bool there = is_ready_to_look(station, only_missing);
+    for (uint32_t i = 0; there && i < station->config.key_count; i++) {
         const struct wire_key *wanted = &station->config.keys[i];
         _Atomic uint32_t *state = &station->shm->key_state[wanted->index];
         uint32_t before = atomic_load_explicit(state, memory_order_relaxed);
@@ -160,6 +175,8 @@ void station_check_keys(struct station *station, bool only_missing)
             continue;
         struct p11_error error = {0};
         enum err err = look_at_key(station, wanted, &error);
+        if (only_missing && err != ERR_OK && err != ERR_KEY_NOT_FOUND && err != ERR_CONFIG)
+            continue; /* the token is failing: nothing is known of the key */
         atomic_store_explicit(state, err, memory_order_relaxed);
         if (err == before && only_missing)
             continue;

@@ -3,6 +3,7 @@ of its description be seen from outside?"""
 import json
 import os
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -287,6 +288,16 @@ def test_no_description(tmp_path):
     sim = Sim(tmp_path, init=False)
     del sim.env["CERTMILL_HSMSIM_CONFIG"]
     assert "CERTMILL_HSMSIM_CONFIG must name" in sim.fails("--list-slots", login=False)
+
+
+def test_a_copy_of_the_module_has_the_description_beside_it(sim):
+    sim.generate("EC:prime256v1", "01")
+    copy = sim.dir / "copy.so"
+    shutil.copy(MODULE, copy)
+    (sim.dir / "copy.so.yaml").write_text("token: {directory: other, serial: beside}\n")
+    listing = sim.tool("--list-slots", module=copy).stdout
+    assert b"uninitialized" in listing and b"sim token" not in listing
+    assert b"sim token" in sim.tool("--list-slots").stdout
 
 
 # --- faults, seen from outside ----------------------------------------------------------------------

@@ -498,10 +498,11 @@ static CK_RV context_login(struct session *session, struct bytes pin)
 CK_RV C_Login(CK_SESSION_HANDLE handle, CK_USER_TYPE user, CK_BYTE *pin, CK_ULONG pin_len)
 {
     struct session *session;
+    if (atomic_load_explicit(&sim.is_ready, memory_order_acquire))
+        board_add(&sim.place, BOARD_login_calls); /* also those that a fault answers */
     CK_RV rv = session_enter(handle, CALL_LOGIN, &session);
     if (rv != CKR_OK)
         return rv;
-    board_add(&sim.place, BOARD_login_calls);
     pthread_mutex_lock(&sim.lock);
     if (!pin && pin_len > 0)
         rv = CKR_ARGUMENTS_BAD;

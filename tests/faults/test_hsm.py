@@ -199,7 +199,7 @@ def test_a_token_that_vanishes_and_returns():
         with Load(app) as load:
             for answer in ("CKR_TOKEN_NOT_PRESENT", "CKR_DEVICE_REMOVED"):
                 load.wait(100)
-                app.sims[0].control(dict(ALL, kind="vanish", start_ms=0, length_ms=2500, answer=answer))
+                app.sims[0].control({"kind": "vanish", "start_ms": 0, "length_ms": 2500, "answer": answer})
                 assert wait_for(lambda: token_status(app)["breakers_open"] == 1, 2.4)
                 assert app.admin("/health")[0] == 503 and "breaker " in app.tool("status")
                 time.sleep(2.5)

@@ -86,11 +86,12 @@ def test_a_pin_changed_on_the_token_is_tried_once_by_all_who_lost_their_login():
             assert app.sims[0].status()["errors"] == 1, "the PIN was tried more than once"
             assert app.log_text().count(ALARM) == 1
             assert app.admin("/health")[0] == 503
-            load.problems.clear()
-            app.stop()
-            app.sims[0].control()
-            load._stop.set()
-        assert tries(app)[1] == wrong and calls >= 0
+            load.resign()
+            load.wait_refused()
+        assert set(load.refusals()) <= {"pin-wrong", "signer-unavailable"}, load.refusals()
+        assert tries(app) == (calls + 1, wrong)
+        app.stop()
+        load.check(10, 50)
 
 
 # --- signatures -----------------------------------------------------------------------------------------

@@ -322,8 +322,9 @@ def test_error_injection(signer):
     assert code != 0 and "CKR_DEVICE_ERROR" in text
     assert attempt(signer)[0] == 0
     signer.control({"kind": "error", "calls": ["login"], "answer": "CKR_FUNCTION_FAILED"})
+    logins = signer.status()["login_calls"]
     code, text = attempt(signer)
-    assert code != 0 and "CKR_FUNCTION_FAILED" in text
+    assert code != 0 and "CKR_FUNCTION_FAILED" in text and signer.status()["login_calls"] == logins + 1
     signer.control()
     assert attempt(signer)[0] == 0
     assert signer.status()["errors"] == 3

@@ -34,6 +34,7 @@ class Load:
         self.answers, self.bodies, self.problems = [], {}, []
         self._stop, self._lock, self._next = threading.Event(), threading.Lock(), 0
         self._stopped_at = None
+        self.resigned, self._given_up = False, 0
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(connections)]
 
     def __enter__(self):
@@ -76,10 +77,17 @@ class Load:
             if status != 503 or int(headers.get("retry-after", 0)) < 1:
                 self.problems.append((name, status, headers, body))
                 return
+            if self.resigned:
+                self._given_up += 1
+                return
             if self._stopped_at and time.monotonic() - self._stopped_at > RETRY_S * cm.SLOW:
                 self.problems.append(f"{name}: still refused, {code}")
                 return
             time.sleep(0.05)
+
+    def resign(self):
+        """Service will not resume: refused requests are not sent again."""
+        self.resigned = True
 
     # what was seen
 
@@ -93,6 +101,9 @@ class Load:
             assert time.monotonic() < end, f"{self.done()} of {target} certificates after {seconds} s"
             time.sleep(0.01)
 
+    def wait_refused(self):
+        assert wait_for(lambda: self._given_up > 0), "nobody is refused"
+
     def refusals(self):
         counts = {}
         for answer in list(self.answers):
@@ -104,7 +115,8 @@ class Load:
         """After the daemon has stopped: nothing lost, nothing wrong, nobody waited too long."""
         assert not self.problems, self.problems[:3]
         assert self.done() >= at_least / (4 if cm.SANITIZED else 1), "too few requests for this to mean anything"
-        assert self.done() == self._next, "a request has no certificate"
+        assert self.done() + self._given_up == self._next, "a request has no certificate"
+        assert not any(sim.status()["control_errors"] for sim in self.app.sims), "a fault was not understood"
         slowest = max(answer.seconds for answer in self.answers)
         assert slowest < (deadline_s + MARGIN_S) * cm.SLOW, f"a request waited {slowest:.1f} s"
         stored = {row["fingerprint"].lower().replace(":", ""): row for row in

@@ -1,6 +1,6 @@
 /* admin_internal.h: inside engine/admin: parts of the texts that admin_text.c puts together. */
-#ifndef CERTMILL_ADMIN_INTERNAL_H
-#define CERTMILL_ADMIN_INTERNAL_H
+#ifndef CERTMILL_ADMIN_ADMIN_INTERNAL_H
+#define CERTMILL_ADMIN_ADMIN_INTERNAL_H
 
 #include "admin/admin.h"
 

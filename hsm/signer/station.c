@@ -285,6 +285,7 @@ int station_open(struct station *station)
                   err_code(err), error.text);
         return err == ERR_CONFIG ? SIGNER_EXIT_CONFIG : SIGNER_EXIT_FAILED;
     }
+    log_debug("token-open", "token=%s", station->config.name);
     station_set_state(station, SHM_LOGGED_IN);
     station_check_keys(station, false);
     return SIGNER_EXIT_OK;

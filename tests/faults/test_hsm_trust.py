@@ -1,6 +1,5 @@
-"""What certmill does not trust a token, a PIN file or a configuration with: a PIN that was refused, a signature that does
-not verify, a key that can be extracted."""
-import json
+"""Is a PIN that was refused tried once, does a wrong signature never get out, and is a key that can be extracted for
+test lines alone?"""
 import os
 import signal
 import time

@@ -435,12 +435,13 @@ static int free_old_slot(const struct appliance *appliance)
 
 /* A line that is no longer marked as test may find its key in the token to be one that can be
  * extracted. */
-static enum err check_weak_keys(const struct appliance *appliance, const struct config *config,
+static enum err check_weak_keys(const struct appliance *appliance, const struct snapshot *next,
                                 char out_detail[CONFIG_ERROR_MAX])
 {
-    for (uint32_t i = 0; i < config->cas_count; i++) {
-        const struct config_ca *ca = &config->cas[i];
-        if (!config_ca_is_test(config, ca) && hsm_key_is_extractable(appliance->shared.hsm, i)) {
+    for (uint32_t i = 0; i < next->ca_count; i++) {
+        const struct rt_ca *ca = &next->cas[i];
+        if (!config_ca_is_test(next->config, &next->config->cas[i]) &&
+            hsm_key_is_extractable(appliance->shared.hsm, ca->key_index)) {
             snprintf(out_detail, CONFIG_ERROR_MAX,
                      "ca %s: its key can be extracted, so every line that uses it needs test: true",
                      ca->name);
@@ -448,6 +449,16 @@ static enum err check_weak_keys(const struct appliance *appliance, const struct 
         }
     }
     return ERR_OK;
+}
+
+/* Signers that start from now on. */
+static void tell_weak_keys(const struct appliance *appliance)
+{
+    const struct snapshot *snapshot = appliance->snapshot;
+    for (uint32_t i = 0; i < snapshot->ca_count; i++) {
+        hsm_allow_extractable(appliance->shared.hsm, snapshot->cas[i].key_index,
+                              config_ca_is_test(snapshot->config, &snapshot->config->cas[i]));
+    }
 }
 
 enum err appliance_reload(struct appliance *appliance, char out_detail[CONFIG_ERROR_MAX])
@@ -472,22 +483,20 @@ enum err appliance_reload(struct appliance *appliance, char out_detail[CONFIG_ER
         config_free(config);
         return ERR_CONFIG;
     }
-    err = check_weak_keys(appliance, config, out_detail);
-    if (err != ERR_OK) {
-        config_free(config);
-        return err;
-    }
     struct snapshot *next = NULL;
     err = snapshot_compile(config, shared->store, shared->core_count, &next, out_detail);
     if (err != ERR_OK) {
         return err;
     }
+    err = check_weak_keys(appliance, next, out_detail);
+    if (err != ERR_OK) {
+        snapshot_free(next);
+        return err;
+    }
     next->generation = appliance->snapshot->generation + 1;
     appliance->old[slot] = appliance->snapshot;
     appliance->snapshot = next;
-    for (uint32_t i = 0; i < config->cas_count; i++) {
-        hsm_allow_extractable(shared->hsm, i, config_ca_is_test(config, &config->cas[i]));
-    }
+    tell_weak_keys(appliance);
     post_all(appliance, MSG_SNAPSHOT, next);
     struct journal_entry entry = {.kind = JOURNAL_CONFIG,
                                   .text = BYTES_LIT("configuration reloaded")};

@@ -146,8 +146,14 @@ def test_a_key_that_can_be_extracted_is_for_test_lines_alone():
         assert "it can be extracted (CKA_EXTRACTABLE): only for lines with test: true" in log, log
         assert "key=weak" in log
 
+        request = ["--config", app.config_path, "ca", "csr", "--ca", "weak", "--subject", "CN=Weak"]
+        out = cm.run([cm.BIN / "certmill", *request], env=app.env, check=False)
+        assert out.returncode == 1 and b"only for lines with test: true" in out.stderr, out.stderr
+
         lines[-1]["test"] = True  # every line that uses it
         app.write_config()
+        out = cm.run([cm.BIN / "certmill", *request], env=app.env, check=False)
+        assert b"only for lines" not in out.stderr, out.stderr
         app.start()
         assert app.enroll(csr("weak-1", new_key()), line="trial")[0] == 200
         lines[-1]["test"] = False

@@ -422,3 +422,15 @@ def test_latency_as_described():
         assert 0.8 < latency[p]["sleep_ratio"] < 1.25
     assert latency[1]["ratio"] > 0.95
     assert report["rate"]["ratio"] < 1.02  # no device is faster than it is described
+
+
+@pytest.mark.skipif(bool(SANITIZE), reason="figures of an instrumented build say nothing")
+def test_the_queue_is_measured_against_the_bare_loop():
+    """The figures are the benchmark's business, on a quiet machine; here, that it measures all three."""
+    report = json.loads(cm.run([cm.BIN / "micro_hsm", "--t6", "--json", "--seconds", "1", "--rounds", "1"], timeout=120).stdout)
+    contests = {row["name"]: row for row in report["contests"]}
+    assert list(contests) == ["softhsm, 1 signer", "softhsm, 2 signers", "sim"] and report["two_over_one"] > 0
+    assert all(row["failed"] == 0 and row["queue_per_s"] > 0 and row["bare_per_s"] > 0 for row in contests.values())
+    assert (contests["sim"]["sessions"], contests["softhsm, 2 signers"]["signers"]) == (124, 2)
+    assert contests["sim"]["bare_per_s"] < 22143 * 1.05  # 31 engines of 1.4 ms
+    assert contests["sim"]["latency_p50_us"] >= 1400

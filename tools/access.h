@@ -48,7 +48,8 @@ struct key_wish {
 };
 
 /* From a configured CA's key URI. */
-int key_wish_of_ca(const struct config_ca *ca, struct key_wish *out) MUST_USE;
+int key_wish_of_ca(const struct config *config, const struct config_ca *ca,
+                   struct key_wish *out) MUST_USE;
 int key_wish_of_label(const char *label, struct key_wish *out) MUST_USE;
 /* --key-type or --type into alg and bits; leaves them when the option is not given. */
 int key_wish_type(struct cli *cli, const char *option, struct key_wish *wish) MUST_USE;

@@ -51,7 +51,7 @@ static int plan_keys(struct cli *cli, struct plan *plan)
 {
     char label[P11_LABEL_MAX + 8];
     const char *root_token = cli_get(cli, "root-token");
-    int status = key_wish_of_ca(plan->ca, &plan->wish);
+    int status = key_wish_of_ca(cli->config, plan->ca, &plan->wish);
     if (status == CLI_DONE)
         status = key_wish_type(cli, "key-type", &plan->wish);
     plan->token = cli_token_of_ca(cli, plan->ca);

@@ -22,7 +22,7 @@ static int run_csr(struct cli *cli)
         return CLI_FAILED;
     int status = subject_read(cli, "subject", &subject);
     if (status == CLI_DONE)
-        status = key_wish_of_ca(ca, &wish);
+        status = key_wish_of_ca(cli->config, ca, &wish);
     if (status == CLI_DONE)
         status = key_wish_type(cli, "key-type", &wish);
     if (status == CLI_DONE)
@@ -97,7 +97,7 @@ static int check_key(struct cli *cli, const struct config_ca *ca, const struct x
     const struct config_token *token = cli_token_of_ca(cli, ca);
     if (!token)
         return CLI_FAILED;
-    int status = key_wish_of_ca(ca, &wish);
+    int status = key_wish_of_ca(cli->config, ca, &wish);
     if (status == CLI_DONE)
         status = access_open(cli, token, false, &access);
     if (status == CLI_DONE)

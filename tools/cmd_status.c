@@ -91,13 +91,59 @@ static void print_signers(const json_t *signers)
                 ">RESTARTS", "LAST ERROR", NULL);
     json_array_foreach(signers, i, signer)
     {
-        bool open = json_is_true(json_object_get(signer, "breaker_open"));
+        const char *breaker = text(signer, "breaker");
         table_row(&table, text(signer, "token"),
-                  cell("%s%s", text(signer, "state"), open ? " (breaker open)" : ""),
+                  strcmp(breaker, "closed") == 0
+                      ? text(signer, "state")
+                      : cell("%s (breaker %s)", text(signer, "state"), breaker),
                   cell("%lld", number(signer, "pid")), cell("%lld", number(signer, "sessions")),
                   cell("%lld", number(signer, "in_flight")), cell("%lld", number(signer, "signed")),
                   cell("%lld", number(signer, "errors")), cell("%lld", number(signer, "restarts")),
                   text(signer, "last_error"));
+    }
+    putchar('\n');
+    table_print(&table, stdout);
+}
+
+/* "retry 12, reopen 3"; "-" when there are none. */
+static const char *error_list(json_t *errors)
+{
+    char list[256] = "-";
+    size_t len = 0;
+    const char *class;
+    json_t *count;
+    json_object_foreach(errors, class, count)
+    {
+        char clean[32];
+        if (json_integer_value(count) == 0 || len >= sizeof(list))
+            continue;
+        int more = snprintf(list + len, sizeof(list) - len, "%s%s %lld", len ? ", " : "",
+                            out_clean(bytes_of_str(class), clean, sizeof(clean)),
+                            (long long)json_integer_value(count));
+        len += more > 0 ? (size_t)more : 0;
+    }
+    return cell("%s", list);
+}
+
+static void print_tokens(const json_t *tokens)
+{
+    struct table table;
+    size_t i;
+    json_t *token;
+    table_start(&table, "TOKEN", ">SIGNERS UP", ">BREAKERS OPEN", ">WAITING", ">IN FLIGHT",
+                ">SIGNED", ">JOBS/BATCH", ">MS P50", ">MS P99", "ERRORS", NULL);
+    json_array_foreach(tokens, i, token)
+    {
+        const json_t *service = json_object_get(token, "service_ms");
+        table_row(&table, text(token, "token"),
+                  cell("%lld of %lld", number(token, "signers_up"), number(token, "signers")),
+                  cell("%lld", number(token, "breakers_open")),
+                  cell("%lld", number(token, "waiting")), cell("%lld", number(token, "in_flight")),
+                  cell("%lld", number(token, "signed")),
+                  cell("%.1f", json_number_value(json_object_get(token, "batch_mean"))),
+                  cell("%.1f", json_number_value(json_object_get(service, "p50"))),
+                  cell("%.1f", json_number_value(json_object_get(service, "p99"))),
+                  error_list(json_object_get(token, "errors")));
     }
     putchar('\n');
     table_print(&table, stdout);
@@ -140,6 +186,7 @@ static int run_status(struct cli *cli)
     if (!cli->json) {
         print_head(status);
         print_cores(json_object_get(status, "cores"));
+        print_tokens(json_object_get(status, "tokens"));
         print_signers(json_object_get(status, "signers"));
         print_store(json_object_get(status, "store"));
         print_refusals(json_object_get(status, "refusals"));

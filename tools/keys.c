@@ -8,11 +8,11 @@ static const char KEY_TYPES[] = "p256, p384, rsa3072, rsa4096 or ed25519";
 
 /* --- wishes --- */
 
-int key_wish_of_ca(const struct config_ca *ca, struct key_wish *out)
+int key_wish_of_ca(const struct config *config, const struct config_ca *ca, struct key_wish *out)
 {
     struct p11_uri uri;
     const char *reason = NULL;
-    *out = (struct key_wish){.allow_weak = ca->test};
+    *out = (struct key_wish){.allow_weak = config_ca_is_test(config, ca)};
     if (!p11_uri_parse(ca->key, &uri, &reason))
         return cli_fail("ca %s: key '%.128s': %s: write it like pkcs11:object=%s", ca->name,
                         ca->key, reason, ca->name);

@@ -63,7 +63,7 @@ struct config_ca {
     uint32_t previous_count;
     char *old_with_new; /* PEM files: links of the last key rollover (RFC 9810 4.4), or NULL */
     char *new_with_old;
-    config_bool test; /* allows an extractable key */
+    config_bool test; /* lines that are not for tests may not use it */
 };
 
 struct config_profile {
@@ -134,7 +134,7 @@ struct config_line {
     config_bool require_pop_link; /* default false */
     config_bool hold;             /* default false: requests are answered "later" (EST 202) */
     config_bool confirm;          /* default true */
-    config_bool test;
+    config_bool test;     /* not for products: its CA's key may be one that can be extracted */
     struct config_cmp *cmp; /* NULL: not offered */
     uint32_t base64_wrap; /* 0 | 64 | 76 */
     uint32_t rate_limit;  /* requests per second, 0: none: 429 beyond */
@@ -186,6 +186,9 @@ struct config {
 enum err config_load(const char *path, struct config **out,
                      char out_error[CONFIG_ERROR_MAX]) MUST_USE;
 void config_free(struct config *config);
+/* Is this CA for tests alone: every line that uses it is marked as test, or, when no line uses it,
+ * it is itself? Only then may its key be one that can be extracted. */
+bool config_ca_is_test(const struct config *config, const struct config_ca *ca);
 /* Absolute path of a file the configuration names; caller frees. */
 char *config_path(const struct config *config, const char *name);
 /* "90s" "15m" "12h" "398d" "10y" -> seconds; "none" -> -1. */

@@ -291,6 +291,16 @@ static void check_stations(struct check *check)
     }
 }
 
+static bool is_marked_as_test(const struct config *config, const char *ca_name)
+{
+    for (uint32_t i = 0; i < config->cas_count; i++) {
+        if (strcmp(config->cas[i].name, ca_name) == 0) {
+            return config->cas[i].test;
+        }
+    }
+    return false;
+}
+
 static void check_lines(struct check *check)
 {
     const struct config *config = check->config;
@@ -301,6 +311,11 @@ static void check_lines(struct check *check)
         const struct config_line *line = &config->lines[i];
         if (!HAS_NAME(config, cas, line->ca)) {
             config_complain(check, PATH("lines[%u].ca", i), "there is no ca '%s'", line->ca);
+        }
+        if (!line->test && is_marked_as_test(config, line->ca)) {
+            config_complain(check, PATH("lines[%u].test", i),
+                     "ca '%s' is marked as test: every line that uses it needs test: true",
+                     line->ca);
         }
         if (!HAS_NAME(config, profiles, line->profile)) {
             config_complain(check, PATH("lines[%u].profile", i), "there is no profile '%s'",
@@ -319,6 +334,20 @@ static void check_lines(struct check *check)
     if (config->default_line && !HAS_NAME(config, lines, config->default_line)) {
         config_complain(check, "default_line", "there is no line '%s'", config->default_line);
     }
+}
+
+bool config_ca_is_test(const struct config *config, const struct config_ca *ca)
+{
+    bool used = false;
+    for (uint32_t i = 0; i < config->lines_count; i++) {
+        if (strcmp(config->lines[i].ca, ca->name) == 0) {
+            used = true;
+            if (!config->lines[i].test) {
+                return false;
+            }
+        }
+    }
+    return used || ca->test;
 }
 
 bool config_check(const struct config *config, const struct config_places *places,

@@ -163,6 +163,7 @@ static void on_signed(void *ctx, const struct sign_result *result)
         pipeline_resume(core, issuance, VERDICT_REFUSE);
         return;
     }
+    issuance->signed_by = result->token_index;
     issuance->signature_len = result->signature_len;
     memcpy(issuance->signature, result->signature, result->signature_len);
     pipeline_resume(core, issuance, VERDICT_NEXT);

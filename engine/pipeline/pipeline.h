@@ -140,6 +140,7 @@ struct issuance {
     uint64_t cert_log;
     struct commit_token token;
     uint64_t since_ns; /* start of the current wait */
+    uint32_t signed_by; /* token */
     uint32_t signature_len;
     uint8_t signature[SIGNATURE_MAX];
 };

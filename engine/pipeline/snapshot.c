@@ -611,7 +611,7 @@ uint32_t snapshot_hsm_keys(const struct snapshot *snapshot, struct hsm_key_confi
             .name = ca->name,
             .uri = ca->key,
             .mechanism = mechanism_of(snapshot->cas[i].cert.spki.alg),
-            .allow_extractable = ca->test,
+            .allow_extractable = config_ca_is_test(config, ca),
             .has_spki = true,
         };
         sha256_once(snapshot->cas[i].cert.spki.der, key->spki_sha256);

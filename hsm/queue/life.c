@@ -52,15 +52,36 @@ static void take_error(struct hsm *hsm, struct signer *signer)
              text);
 }
 
+static void take_counter(struct signer *signer, uint32_t counter, const _Atomic uint64_t *from)
+{
+    atomic_store_explicit(&signer->counted_now[counter],
+                          atomic_load_explicit(from, memory_order_relaxed), memory_order_relaxed);
+}
+
 static void take_counters(struct signer *signer)
 {
     const struct shm_signer *shm = shm_of(signer);
-    atomic_store_explicit(&signer->signed_now,
-                          atomic_load_explicit(&shm->signed_total, memory_order_relaxed),
+    take_counter(signer, COUNT_SIGNED, &shm->signed_total);
+    take_counter(signer, COUNT_BATCHES, &shm->batches_total);
+    take_counter(signer, COUNT_BATCH_JOBS, &shm->batch_jobs_total);
+    for (uint32_t i = 0; i < SHM_BATCH_BUCKETS; i++)
+        take_counter(signer, COUNT_BATCH_SIZE + i, &shm->batches_by_size[i]);
+    for (uint32_t i = 0; i < SHM_CLASSES; i++)
+        take_counter(signer, COUNT_ERRORS + i, &shm->errors_by_class[i]);
+    atomic_store_explicit(&signer->counted_now[COUNT_LOGINS],
+                          atomic_load_explicit(&shm->logins, memory_order_relaxed),
                           memory_order_relaxed);
-    atomic_store_explicit(&signer->batches_now,
-                          atomic_load_explicit(&shm->batches_total, memory_order_relaxed),
-                          memory_order_relaxed);
+    signer->weak_keys = atomic_load_explicit(&shm->weak_keys, memory_order_relaxed);
+}
+
+/* What this process did becomes the past. */
+static void keep_counters(struct signer *signer)
+{
+    for (uint32_t i = 0; i < COUNTERS; i++)
+        atomic_fetch_add_explicit(
+            &signer->counted_before[i],
+            atomic_exchange_explicit(&signer->counted_now[i], 0, memory_order_relaxed),
+            memory_order_relaxed);
 }
 
 static void set_state(struct signer *signer, enum phase phase, enum hsm_signer_state state)
@@ -99,6 +120,7 @@ static void fill_config(const struct hsm *hsm, const struct signer *signer, stru
     *out = (struct wire_signer){
         .parent_pid = (uint32_t)getpid(),
         .core_count = hsm->core_count,
+        .log_level = log_get_level(),
         .sessions = token->sessions,
         .allow_network = token->allow_network,
         .name = token->name,
@@ -246,7 +268,7 @@ static void pin_was_refused(struct hsm *hsm, const struct signer *signer)
 
 static void plan_restart(struct signer *signer, uint64_t now)
 {
-    uint64_t count = atomic_load_explicit(&signer->signed_now, memory_order_relaxed);
+    uint64_t count = atomic_load_explicit(&signer->counted_now[COUNT_SIGNED], memory_order_relaxed);
     /* at once after some work, or the first time that one dies which was up */
     if (count >= PRODUCTIVE)
         signer->quick_deaths = 0;
@@ -276,7 +298,8 @@ static void signer_died(struct hsm *hsm, struct signer *signer, int status, uint
     log_warn("signer-died", "token=%s signer=%u pid=%d %s=%d signed=%llu", name, signer->index,
              (int)signer->pid, WIFEXITED(status) ? "exit" : "signal",
              WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status),
-             (unsigned long long)atomic_load_explicit(&signer->signed_now, memory_order_relaxed));
+             (unsigned long long)atomic_load_explicit(&signer->counted_now[COUNT_SIGNED],
+                                                      memory_order_relaxed));
     signer->pid = 0;
     signer->pid_fd = -1;
     sup->deaths[signer->index]++;
@@ -292,15 +315,7 @@ static void signer_died(struct hsm *hsm, struct signer *signer, int status, uint
     } else {
         plan_restart(signer, now);
     }
-    /* what this process did becomes the past */
-    atomic_fetch_add_explicit(
-        &signer->signed_before,
-        atomic_exchange_explicit(&signer->signed_now, 0, memory_order_relaxed),
-        memory_order_relaxed);
-    atomic_fetch_add_explicit(
-        &signer->batches_before,
-        atomic_exchange_explicit(&signer->batches_now, 0, memory_order_relaxed),
-        memory_order_relaxed);
+    keep_counters(signer);
     wake_cores(hsm);
 }
 

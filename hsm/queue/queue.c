@@ -258,7 +258,9 @@ static void expire(struct core *core, uint64_t now, struct delivery *delivery)
         if (job->state == JOB_FINISHED)
             return; /* its error is delivered in a moment, and is the better answer */
         if (job->state == JOB_SENT) {
-            breaker_failed(&core->hsm->signers[job->signer], now, job->probe);
+            struct signer *signer = &core->hsm->signers[job->signer];
+            atomic_fetch_add_explicit(&signer->expired_total, 1, memory_order_relaxed);
+            breaker_failed(signer, now, job->probe);
             view_abandon(core, job);
         }
         job_unlink(core, job);

@@ -129,11 +129,14 @@ uint64_t hsm_next_deadline(struct hsm *hsm, uint32_t core);
 
 /* For metrics and status; any thread. */
 enum hsm_signer_state { HSM_SIGNER_DOWN, HSM_SIGNER_STARTING, HSM_SIGNER_UP, HSM_SIGNER_FAILED };
+/* Half open: one job at a time may try whether the token is back. */
+enum hsm_breaker { HSM_BREAKER_CLOSED, HSM_BREAKER_HALF_OPEN, HSM_BREAKER_OPEN };
 struct hsm_signer_status {
     const char *token;
     int pid;
     enum hsm_signer_state state;
     bool breaker_open;
+    enum hsm_breaker breaker;
     uint32_t sessions;
     uint32_t in_flight;
     uint64_t signed_total;
@@ -144,5 +147,41 @@ struct hsm_signer_status {
 };
 uint32_t hsm_status(struct hsm *hsm, struct hsm_signer_status out[SIGNERS_MAX]);
 struct hist *hsm_service_hist(struct hsm *hsm, uint32_t token_index);
+
+enum {
+    HSM_ERROR_CLASSES = 8, /* enum rv_class */
+    HSM_BATCH_BUCKETS = 7, /* batches of 1, up to 2, 4, ... SIGN_BATCH_MAX jobs */
+};
+
+/* All signers of one token; counters go on when its processes are restarted. */
+struct hsm_token_status {
+    const char *name;
+    uint32_t signers, signers_up;
+    uint32_t breakers_open; /* or half open, of signers that are up */
+    uint32_t waiting; /* jobs that no signer has yet; counted for each token that may do them */
+    uint32_t in_flight;
+    uint64_t signed_total;
+    uint64_t restarts;
+    uint64_t wrong_total;   /* signatures that hsm_signature_was_wrong was told of */
+    uint64_t expired_total; /* jobs whose deadline passed while they were with this token */
+    uint64_t logins;        /* C_Login calls */
+    uint64_t errors[HSM_ERROR_CLASSES];
+    uint64_t batches[HSM_BATCH_BUCKETS];
+    uint64_t batch_jobs; /* in all of them */
+};
+/* In the order of the configuration; returns how many. */
+uint32_t hsm_token_status(struct hsm *hsm, struct hsm_token_status out[TOKENS_MAX]);
+/* "retry", as rv_class_name has it. Never NULL. */
+const char *hsm_error_class_name(uint32_t error_class);
+
+/* A signature of this token did not verify: counted, and an alarm in the log. Any thread. */
+void hsm_signature_was_wrong(struct hsm *hsm, uint32_t token_index);
+
+/* Does a signer that runs, or ran last, sign with a key of that name that can be extracted? For
+ * reloads; main thread. */
+bool hsm_key_is_extractable(const struct hsm *hsm, uint32_t key_index);
+/* Whether signers that start from now on take such a key; those that run keep what they have. Main
+ * thread. */
+void hsm_allow_extractable(struct hsm *hsm, uint32_t key_index, bool allow);
 
 #endif

@@ -26,7 +26,8 @@ enum {
     SHM_SIDE_SIZE = SIGN_INPUT_MAX,
     SHM_SIDE_NONE = 0xffffffff,
     SHM_ERROR_TEXT = 96,
-    SHM_CLASSES = 8, /* enum rv_class */
+    SHM_CLASSES = 8,       /* enum rv_class */
+    SHM_BATCH_BUCKETS = 7, /* of up to 1, 2, 4, ... SIGN_BATCH_MAX jobs */
     SHM_KEY_NAME = 72,
     SHM_KEY_URI = 1024,
 };
@@ -34,6 +35,8 @@ enum {
 static_assert((SHM_SLOTS & (SHM_SLOTS - 1)) == 0, "ring size");
 static_assert(SHM_SLOTS <= SIGN_JOBS_PER_CORE_MAX, "a core never has more jobs than its table");
 static_assert(SHM_SLOTS <= 0xffff, "slot numbers are kept in 16 bits");
+static_assert(1 << (SHM_BATCH_BUCKETS - 1) == SIGN_BATCH_MAX, "the largest batch has a bucket");
+static_assert(KEYS_MAX <= 64, "keys are bits of weak_keys");
 static_assert(SHM_SIDE_SIZE >= SIGNATURE_MAX, "a side buffer takes an input and then a signature");
 
 /* If the signer dies now, a job it has begun may be why. */
@@ -125,11 +128,14 @@ struct shm_signer {
     _Atomic uint64_t service_ns; /* moving average */
     _Atomic uint64_t signed_total;
     _Atomic uint64_t batches_total;
+    _Atomic uint64_t batches_by_size[SHM_BATCH_BUCKETS];
+    _Atomic uint64_t batch_jobs_total;
     _Atomic uint64_t wakes_total; /* a worker woke up */
     _Atomic uint64_t errors_by_class[SHM_CLASSES];
     /* enum err; ERR_OK when it can sign. An added key's is ERR_KEY_NOT_FOUND, by the engine, before
      * the signer hears of it. */
     _Atomic uint32_t key_state[KEYS_MAX];
+    _Atomic uint64_t weak_keys; /* a bit for each that is used and can be extracted */
     _Atomic uint32_t error_seq; /* odd while the text is being written */
     char error_text[SHM_ERROR_TEXT];
 

@@ -44,6 +44,7 @@ void wire_put(struct writer *writer, const struct wire_signer *config)
     writer_put_u32(writer, config->parent_pid);
     writer_put_u32(writer, config->core_count);
     writer_put(writer, bytes_of(config->wake_index, sizeof(config->wake_index)));
+    writer_put_u8(writer, (uint8_t)config->log_level);
     writer_put_u32(writer, config->sessions);
     writer_put_u8(writer, config->allow_network);
     put_text(writer, config->name);
@@ -79,6 +80,15 @@ static bool get_key(struct bytes *reader, struct wire_key *out)
     return true;
 }
 
+static bool get_level(struct bytes *reader, enum log_level *out)
+{
+    uint8_t value;
+    if (!bytes_get_u8(reader, &value) || value > LOG_DEBUG)
+        return false;
+    *out = (enum log_level)value;
+    return true;
+}
+
 bool wire_get(struct bytes data, struct wire_signer *out)
 {
     uint32_t version;
@@ -86,11 +96,12 @@ bool wire_get(struct bytes data, struct wire_signer *out)
     if (!bytes_get_u32(&data, &version) || version != WIRE_VERSION ||
         !bytes_get_u32(&data, &config.parent_pid) || !bytes_get_u32(&data, &config.core_count) ||
         !bytes_copy(&data, config.wake_index, sizeof(config.wake_index)) ||
-        !bytes_get_u32(&data, &config.sessions) || !get_bool(&data, &config.allow_network) ||
-        !get_text(&data, &config.name) || !get_text(&data, &config.module_path) ||
-        !get_text(&data, &config.uri) || !get_text(&data, &config.pin_file) ||
-        !get_text(&data, &config.pin_env) || !get_text(&data, &config.pin_credential) ||
-        !get_text(&data, &config.rv_classes) || !bytes_get_u32(&data, &config.key_count))
+        !get_level(&data, &config.log_level) || !bytes_get_u32(&data, &config.sessions) ||
+        !get_bool(&data, &config.allow_network) || !get_text(&data, &config.name) ||
+        !get_text(&data, &config.module_path) || !get_text(&data, &config.uri) ||
+        !get_text(&data, &config.pin_file) || !get_text(&data, &config.pin_env) ||
+        !get_text(&data, &config.pin_credential) || !get_text(&data, &config.rv_classes) ||
+        !bytes_get_u32(&data, &config.key_count))
         return false;
     if (config.core_count == 0 || config.core_count > CORES_MAX || config.sessions == 0 ||
         config.sessions > SESSIONS_PER_SIGNER_MAX || config.key_count > KEYS_MAX ||

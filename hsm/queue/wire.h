@@ -7,6 +7,7 @@
 #ifndef CERTMILL_HSM_WIRE_H
 #define CERTMILL_HSM_WIRE_H
 
+#include "base/log.h"
 #include "hsm/queue/queue.h"
 
 enum { WIRE_MAX = 256 * 1024 };
@@ -36,6 +37,7 @@ struct wire_signer {
     uint32_t parent_pid;
     uint32_t core_count;
     uint8_t wake_index[CORES_MAX]; /* of each core's flag in the shared page */
+    enum log_level log_level;      /* the engine's */
     uint32_t sessions;
     bool allow_network;
     const char *name;

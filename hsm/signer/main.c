@@ -143,6 +143,7 @@ int main(void)
         fputs("certmill-signer: started by certmilld, not by hand\n", stderr);
         return SIGNER_EXIT_CONFIG;
     }
+    log_set_level(station.config.log_level);
     /* after prctl, since the engine may have died before it */
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != (pid_t)station.config.parent_pid)
         return SIGNER_EXIT_FAILED;

@@ -125,8 +125,11 @@ static enum err login_now(struct station *station, struct p11_error *error)
     atomic_fetch_add_explicit(&station->shm->logins, 1, memory_order_relaxed);
     enum err err = p11_login(station->anchor, bytes_of(station->pin.text, station->pin.len), error);
     if (err == ERR_PIN_WRONG || (error->rv != 0 && err != ERR_OK &&
-                                 rv_class_of(&station->overrides, error->rv) == RV_CLASS_PIN))
+                                 rv_class_of(&station->overrides, error->rv) == RV_CLASS_PIN)) {
+        atomic_fetch_add_explicit(&station->shm->errors_by_class[RV_CLASS_PIN], 1,
+                                  memory_order_relaxed);
         station_pin_refused(station, error->text); /* and its turn does not end but with it */
+    }
     login_end(station);
     return err;
 }
@@ -149,6 +152,9 @@ static enum err look_at_key(struct station *station, const struct wire_key *want
     enum err err = p11_key_find(station->anchor, wanted->uri, &key, error);
     if (err == ERR_OK)
         err = p11_key_check(&key, wanted->allow_extractable, error);
+    if (err == ERR_OK && (key.extractable || !key.sensitive))
+        atomic_fetch_or_explicit(&station->shm->weak_keys, 1ull << wanted->index,
+                                 memory_order_relaxed);
     if (err == ERR_OK && !p11_key_signs(&key, wanted->mechanism)) {
         snprintf(error->text, sizeof(error->text), "a key of kind %s does not sign as configured",
                  key_alg_name(key.alg));
@@ -166,13 +172,15 @@ static enum err look_at_key(struct station *station, const struct wire_key *want
     return err;
 }
 
-/* With module_lock and login_lock; there is an anchor. */
+/* With module_lock and login_lock, logged in. */
 static void check_key(struct station *station, const struct wire_key *wanted, bool only_changes)
 {
     _Atomic uint32_t *state = &station->shm->key_state[wanted->index];
     uint32_t before = atomic_load_explicit(state, memory_order_relaxed);
     struct p11_error error = {0};
     enum err err = look_at_key(station, wanted, &error);
+    if (only_changes && err != ERR_OK && err != ERR_KEY_NOT_FOUND && err != ERR_CONFIG)
+        return; /* the token is failing: nothing is known of the key */
     atomic_store_explicit(state, err, memory_order_release);
     if (err == before && only_changes)
         return;
@@ -186,12 +194,24 @@ static void check_key(struct station *station, const struct wire_key *wanted, bo
     station_error(station, "key %s: %s", wanted->name, error.text);
 }
 
+/* Is a key missing, and is there a session to look for it with? With the login lock. */
+static bool is_ready_to_look(struct station *station, uint32_t count, bool only_missing)
+{
+    bool missing = !only_missing;
+    for (uint32_t i = 0; i < count; i++)
+        missing |= atomic_load_explicit(&station->shm->key_state[station->config.keys[i].index],
+                                        memory_order_relaxed) != ERR_OK;
+    struct p11_error error = {0};
+    return missing && login_now(station, &error) == ERR_OK;
+}
+
 void station_check_keys(struct station *station, bool only_missing)
 {
     uint32_t count = atomic_load_explicit(&station->key_count, memory_order_relaxed);
     pthread_rwlock_rdlock(&station->module_lock);
     pthread_mutex_lock(&station->login_lock);
-    for (uint32_t i = 0; station->anchor != NULL && i < count; i++) {
+    bool there = is_ready_to_look(station, count, only_missing);
+    for (uint32_t i = 0; there && i < count; i++) {
         const struct wire_key *wanted = &station->config.keys[i];
         if (!only_missing || atomic_load_explicit(&station->shm->key_state[wanted->index],
                                                   memory_order_relaxed) != ERR_OK)
@@ -233,7 +253,9 @@ void station_look(struct station *station)
     uint32_t count = atomic_load_explicit(&station->key_count, memory_order_relaxed);
     pthread_rwlock_rdlock(&station->module_lock);
     pthread_mutex_lock(&station->login_lock);
-    for (uint32_t i = 0; station->anchor != NULL && i < count; i++) {
+    struct p11_error error = {0};
+    bool there = login_now(station, &error) == ERR_OK;
+    for (uint32_t i = 0; there && i < count; i++) {
         if (station->config.keys[i].index == index)
             check_key(station, &station->config.keys[i], false);
     }
@@ -337,6 +359,7 @@ int station_open(struct station *station)
                   err_code(err), error.text);
         return err == ERR_CONFIG ? SIGNER_EXIT_CONFIG : SIGNER_EXIT_FAILED;
     }
+    log_debug("token-open", "token=%s", station->config.name);
     station_set_state(station, SHM_LOGGED_IN);
     station_check_keys(station, false);
     return SIGNER_EXIT_OK;

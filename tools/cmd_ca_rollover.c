@@ -52,13 +52,13 @@ static int wish_key(struct cli *cli, struct plan *plan)
     const struct config_ca *ca = plan->r.ca;
     const char *given = cli_get(cli, "key");
     struct key_wish old;
-    int status = key_wish_of_ca(ca, &old);
+    int status = key_wish_of_ca(cli->config, ca, &old);
     if (status != CLI_DONE)
         return status;
     if (given && strncmp(given, "pkcs11:", 7) == 0) {
         const struct config_ca probe = {
             .name = ca->name, .key = (char *)(uintptr_t)given, .test = ca->test};
-        status = key_wish_of_ca(&probe, &plan->wish);
+        status = key_wish_of_ca(cli->config, &probe, &plan->wish);
     } else {
         char label[2 * P11_LABEL_MAX];
         next_label(old.label, label, sizeof(label));

@@ -42,7 +42,7 @@ static int read_old(struct cli *cli, struct rollover *out)
 static int find_old_key(struct cli *cli, struct rollover *out)
 {
     struct key_wish wish;
-    int status = key_wish_of_ca(out->ca, &wish);
+    int status = key_wish_of_ca(cli->config, out->ca, &wish);
     if (status == CLI_DONE)
         status = access_open(cli, out->token, true, &out->access);
     if (status == CLI_DONE)

@@ -492,34 +492,6 @@ static int free_old_slot(const struct appliance *appliance)
     return -1;
 }
 
-/* A line that is no longer marked as test may find its key in the token to be one that can be
- * extracted. */
-static enum err check_weak_keys(const struct appliance *appliance, const struct snapshot *next,
-                                char out_detail[CONFIG_ERROR_MAX])
-{
-    for (uint32_t i = 0; i < next->ca_count; i++) {
-        const struct rt_ca *ca = &next->cas[i];
-        if (!config_ca_is_test(next->config, &next->config->cas[i]) &&
-            hsm_key_is_extractable(appliance->shared.hsm, ca->key_index)) {
-            snprintf(out_detail, CONFIG_ERROR_MAX,
-                     "ca %s: its key can be extracted, so every line that uses it needs test: true",
-                     ca->name);
-            return ERR_CONFIG;
-        }
-    }
-    return ERR_OK;
-}
-
-/* Signers that start from now on. */
-static void tell_weak_keys(const struct appliance *appliance)
-{
-    const struct snapshot *snapshot = appliance->snapshot;
-    for (uint32_t i = 0; i < snapshot->ca_count; i++) {
-        hsm_allow_extractable(appliance->shared.hsm, snapshot->cas[i].key_index,
-                              config_ca_is_test(snapshot->config, &snapshot->config->cas[i]));
-    }
-}
-
 enum err appliance_reload(struct appliance *appliance, char out_detail[CONFIG_ERROR_MAX])
 {
     struct shared *shared = &appliance->shared;
@@ -548,9 +520,6 @@ enum err appliance_reload(struct appliance *appliance, char out_detail[CONFIG_ER
         return err;
     }
     err = map_keys(appliance, next, out_detail);
-    if (err == ERR_OK) {
-        err = check_weak_keys(appliance, next, out_detail);
-    }
     if (err != ERR_OK) {
         snapshot_free(next);
         return err;
@@ -559,7 +528,6 @@ enum err appliance_reload(struct appliance *appliance, char out_detail[CONFIG_ER
     next->generation = before->generation + 1;
     appliance->old[slot] = before;
     appliance->snapshot = next;
-    tell_weak_keys(appliance);
     post_all(appliance, MSG_SNAPSHOT, next);
     journal_reload(appliance, before); /* appliance_tend alone frees it */
     return ERR_OK;

@@ -166,7 +166,7 @@ static enum err verdict(struct hsm *hsm, uint32_t index, char reason[HSM_REASON_
             continue;
         worst = err;
         pthread_mutex_lock(&sup->text_lock);
-        snprintf(reason, HSM_REASON_MAX, "token %.60s: %.95s",
+        snprintf(reason, HSM_REASON_MAX, "token %.60s: %.159s",
                  sup->tokens[signer->token_index].name, sup->last_error[s]);
         pthread_mutex_unlock(&sup->text_lock);
     }

@@ -99,7 +99,6 @@ struct signer {
     uint32_t quick_deaths;
     uint32_t error_seq_seen;
     bool breaker_was_open;
-    uint64_t weak_keys; /* shm_signer.weak_keys of the process that runs now, or ran last */
     /* read by any thread */
     _Atomic int status_pid;
     _Atomic int status_state; /* enum hsm_signer_state */

@@ -71,7 +71,6 @@ static void take_counters(struct signer *signer)
     atomic_store_explicit(&signer->counted_now[COUNT_LOGINS],
                           atomic_load_explicit(&shm->logins, memory_order_relaxed),
                           memory_order_relaxed);
-    signer->weak_keys = atomic_load_explicit(&shm->weak_keys, memory_order_relaxed);
 }
 
 /* What this process did becomes the past. */

@@ -90,7 +90,7 @@ int hsm_supervise_fd(const struct hsm *hsm);
  * cores, and `reason` says why: ERR_KEY_NOT_FOUND, ERR_CONFIG (refused by rule, or another key than
  * the certificate's), ERR_PIN_WRONG, ERR_SIGNER_UNAVAILABLE (no signer could look in time),
  * ERR_FULL, ERR_NO_SPACE. */
-enum { HSM_REASON_MAX = 192 };
+enum { HSM_REASON_MAX = 256 };
 enum err hsm_add_key(struct hsm *hsm, const struct hsm_key_config *key, uint32_t timeout_ms,
                      uint32_t *out_index, char out_reason[HSM_REASON_MAX]) MUST_USE;
 /* Asks signers to finish, waits at most timeout_ms, then kills the ones it started. */
@@ -143,7 +143,7 @@ struct hsm_signer_status {
     uint64_t errors_total;
     uint64_t restarts;
     uint64_t batches_total;
-    char last_error[96];
+    char last_error[160];
 };
 uint32_t hsm_status(struct hsm *hsm, struct hsm_signer_status out[SIGNERS_MAX]);
 struct hist *hsm_service_hist(struct hsm *hsm, uint32_t token_index);
@@ -176,12 +176,5 @@ const char *hsm_error_class_name(uint32_t error_class);
 
 /* A signature of this token did not verify: counted, and an alarm in the log. Any thread. */
 void hsm_signature_was_wrong(struct hsm *hsm, uint32_t token_index);
-
-/* Does a signer that runs, or ran last, sign with a key of that name that can be extracted? For
- * reloads; main thread. */
-bool hsm_key_is_extractable(const struct hsm *hsm, uint32_t key_index);
-/* Whether signers that start from now on take such a key; those that run keep what they have. Main
- * thread. */
-void hsm_allow_extractable(struct hsm *hsm, uint32_t key_index, bool allow);
 
 #endif

@@ -25,7 +25,7 @@ enum {
     SHM_SIDES = 512,  /* larger inputs and RSA and ML-DSA signatures go beside */
     SHM_SIDE_SIZE = SIGN_INPUT_MAX,
     SHM_SIDE_NONE = 0xffffffff,
-    SHM_ERROR_TEXT = 96,
+    SHM_ERROR_TEXT = 160,
     SHM_CLASSES = 8,       /* enum rv_class */
     SHM_BATCH_BUCKETS = 7, /* of up to 1, 2, 4, ... SIGN_BATCH_MAX jobs */
     SHM_KEY_NAME = 72,
@@ -36,7 +36,6 @@ static_assert((SHM_SLOTS & (SHM_SLOTS - 1)) == 0, "ring size");
 static_assert(SHM_SLOTS <= SIGN_JOBS_PER_CORE_MAX, "a core never has more jobs than its table");
 static_assert(SHM_SLOTS <= 0xffff, "slot numbers are kept in 16 bits");
 static_assert(1 << (SHM_BATCH_BUCKETS - 1) == SIGN_BATCH_MAX, "the largest batch has a bucket");
-static_assert(KEYS_MAX <= 64, "keys are bits of weak_keys");
 static_assert(SHM_SIDE_SIZE >= SIGNATURE_MAX, "a side buffer takes an input and then a signature");
 
 /* If the signer dies now, a job it has begun may be why. */
@@ -135,7 +134,6 @@ struct shm_signer {
     /* enum err; ERR_OK when it can sign. An added key's is ERR_KEY_NOT_FOUND, by the engine, before
      * the signer hears of it. */
     _Atomic uint32_t key_state[KEYS_MAX];
-    _Atomic uint64_t weak_keys; /* a bit for each that is used and can be extracted */
     _Atomic uint32_t error_seq; /* odd while the text is being written */
     char error_text[SHM_ERROR_TEXT];
 

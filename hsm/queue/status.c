@@ -127,19 +127,3 @@ void hsm_signature_was_wrong(struct hsm *hsm, uint32_t token_index)
               "token=%s it returned a signature that does not verify; it was discarded",
               hsm->supervisor->tokens[token_index].name);
 }
-
-/* --- keys --- */
-
-bool hsm_key_is_extractable(const struct hsm *hsm, uint32_t key_index)
-{
-    for (uint32_t i = 0; i < hsm->signer_count; i++) {
-        if ((hsm->signers[i].weak_keys >> key_index & 1) != 0)
-            return true;
-    }
-    return false;
-}
-
-void hsm_allow_extractable(struct hsm *hsm, uint32_t key_index, bool allow)
-{
-    hsm->supervisor->keys[key_index].allow_extractable = allow;
-}

@@ -152,9 +152,6 @@ static enum err look_at_key(struct station *station, const struct wire_key *want
     enum err err = p11_key_find(station->anchor, wanted->uri, &key, error);
     if (err == ERR_OK)
         err = p11_key_check(&key, wanted->allow_extractable, error);
-    if (err == ERR_OK && (key.extractable || !key.sensitive))
-        atomic_fetch_or_explicit(&station->shm->weak_keys, 1ull << wanted->index,
-                                 memory_order_relaxed);
     if (err == ERR_OK && !p11_key_signs(&key, wanted->mechanism)) {
         snprintf(error->text, sizeof(error->text), "a key of kind %s does not sign as configured",
                  key_alg_name(key.alg));

@@ -27,6 +27,9 @@ enum db {
     DB_TRANSACTIONS,
     DB_REVOKED,
     DB_CURSORS,
+    DB_PENDING,
+    DB_EXPIRIES,
+    DB_CRLS,
     DB_COUNT
 };
 
@@ -135,7 +138,18 @@ enum err journal_view_of(struct bytes value, struct journal_view *out) MUST_USE;
 enum err record_copy(const char *table, struct bytes value, void *out, size_t len) MUST_USE;
 enum err transaction_split(struct bytes value, struct transaction_record *out,
                            struct bytes *out_data) MUST_USE;
+enum err crl_split(struct bytes value, struct crl_record *out, struct bytes *out_der) MUST_USE;
 uint64_t log_of_key(struct bytes key);
+
+/* The keys of `expiries`: sorted by time first. */
+struct expiry_key {
+    uint8_t data[8 + TRANSACTION_KEY_MAX];
+    size_t len;
+};
+struct expiry_key expiry_key_of(int64_t expiry_s, struct bytes transaction_key);
+/* ERR_INTERNAL (logged) when the stored bytes are no such key. */
+enum err expiry_key_split(struct bytes key, int64_t *out_expiry_s,
+                          struct bytes *out_transaction_key) MUST_USE;
 
 /* u32 big-endian before an id of at most 64 bytes: the keys of devices, serials, revoked. */
 struct store_key {
@@ -195,6 +209,9 @@ struct store {
     uint64_t secret[2]; /* of this process: seals commit tokens */
     _Atomic uint64_t synced_txn;
 
+    /* held while waiting for write_lock: who waits is next, so that a busy writer, which unlocks and
+     * locks again at once, lets the main thread in after its transaction */
+    pthread_mutex_t next_lock;
     pthread_mutex_t write_lock; /* around a write transaction and what follows from it: */
     struct journal_head head;
     uint64_t next_log;

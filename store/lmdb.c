@@ -35,6 +35,9 @@ static const struct {
     [DB_TRANSACTIONS] = {"transactions", 0},
     [DB_REVOKED] = {"revoked", 0},
     [DB_CURSORS] = {"cursors", 0},
+    [DB_PENDING] = {"pending", 0},
+    [DB_EXPIRIES] = {"expiries", 0},
+    [DB_CRLS] = {"crls", 0},
 };
 
 static_assert(sizeof(size_t) == sizeof(uint64_t), "MDB_INTEGERKEY keys are u64");

@@ -74,6 +74,17 @@ enum err reader_device(struct store_reader *reader, uint32_t line_id, struct byt
     return err != ERR_OK ? err : record_copy("devices", value, out, sizeof(*out));
 }
 
+enum err reader_pending(struct store_reader *reader, uint32_t line_id, struct bytes device_id,
+                        uint64_t *out_log)
+{
+    struct store_key key = store_key_of(line_id, device_id);
+    struct bytes value;
+    enum err err = get(reader, DB_PENDING, store_key_view(&key), &value);
+    if (err == ERR_OK)
+        *out_log = log_of_key(value);
+    return err;
+}
+
 enum err reader_key(struct store_reader *reader, const uint8_t spki_hash[32], struct key_view *out)
 {
     struct bytes value;
@@ -121,6 +132,15 @@ enum err reader_transaction(struct store_reader *reader, struct bytes key,
     struct bytes value;
     enum err err = get(reader, DB_TRANSACTIONS, key, &value);
     return err != ERR_OK ? err : transaction_split(value, out, out_data);
+}
+
+enum err reader_crl(struct store_reader *reader, uint32_t issuer_id, struct crl_record *out,
+                    struct bytes *out_der)
+{
+    struct store_key key = store_key_of(issuer_id, (struct bytes){0});
+    struct bytes value;
+    enum err err = get(reader, DB_CRLS, store_key_view(&key), &value);
+    return err != ERR_OK ? err : crl_split(value, out, out_der);
 }
 
 /* --- walks --- */
@@ -248,6 +268,54 @@ enum err reader_devices_each(struct store_reader *reader, uint32_t line_id,
     store_be32(from, line_id);
     return each(reader, DB_DEVICES, bytes_of(from, line_id == 0 ? 0 : sizeof(from)), false,
                 devices_step, &walk);
+}
+
+struct revoked_walk {
+    uint32_t issuer_id;
+    bool (*fn)(void *ctx, struct bytes serial, const struct revoked_record *record);
+    void *ctx;
+};
+
+static enum err revoked_step(void *ctx, struct bytes key, struct bytes value)
+{
+    const struct revoked_walk *walk = ctx;
+    struct revoked_record record;
+    uint32_t issuer_id;
+    if (!bytes_get_u32(&key, &issuer_id))
+        return ERR_INTERNAL;
+    if (issuer_id != walk->issuer_id)
+        return ERR_NOT_FOUND; /* sorted by issuer */
+    enum err err = record_copy("revoked", value, &record, sizeof(record));
+    if (err != ERR_OK)
+        return err;
+    return walk->fn(walk->ctx, key, &record) ? ERR_OK : ERR_NOT_FOUND;
+}
+
+enum err reader_revoked_each(struct store_reader *reader, uint32_t issuer_id,
+                             bool (*fn)(void *ctx, struct bytes serial,
+                                        const struct revoked_record *record),
+                             void *ctx)
+{
+    struct revoked_walk walk = {issuer_id, fn, ctx};
+    struct store_key from = store_key_of(issuer_id, (struct bytes){0});
+    return each(reader, DB_REVOKED, store_key_view(&from), false, revoked_step, &walk);
+}
+
+static bool count_one(void *ctx, struct bytes serial, const struct revoked_record *record)
+{
+    (void)serial;
+    (void)record;
+    (*(uint64_t *)ctx)++;
+    return true;
+}
+
+enum err reader_revoked_count(struct store_reader *reader, uint32_t issuer_id, uint64_t *out_count)
+{
+    uint64_t count = 0;
+    enum err err = reader_revoked_each(reader, issuer_id, count_one, &count);
+    if (err == ERR_OK)
+        *out_count = count;
+    return err;
 }
 
 enum err store_journal_verify(struct store_reader *reader, uint64_t *out_count, uint64_t *out_bad)

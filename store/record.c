@@ -78,6 +78,38 @@ enum err transaction_split(struct bytes value, struct transaction_record *out,
     return ERR_OK;
 }
 
+enum err crl_split(struct bytes value, struct crl_record *out, struct bytes *out_der)
+{
+    struct crl_record record;
+    if (value.len < sizeof(record))
+        return malformed("crls", value.len);
+    memcpy(&record, value.ptr, sizeof(record));
+    if (record.version != STORE_SCHEMA_VERSION || record.der_len != value.len - sizeof(record))
+        return malformed("crls", value.len);
+    *out = record;
+    *out_der = bytes_of(value.ptr + sizeof(record), record.der_len);
+    return ERR_OK;
+}
+
+struct expiry_key expiry_key_of(int64_t expiry_s, struct bytes transaction_key)
+{
+    struct expiry_key key;
+    assert(expiry_s >= 0 && transaction_key.len <= TRANSACTION_KEY_MAX);
+    key.len = 8 + transaction_key.len;
+    store_be64(key.data, (uint64_t)expiry_s);
+    memcpy(key.data + 8, transaction_key.ptr, transaction_key.len);
+    return key;
+}
+
+enum err expiry_key_split(struct bytes key, int64_t *out_expiry_s, struct bytes *out_transaction_key)
+{
+    if (key.len <= 8 || key.len > 8 + TRANSACTION_KEY_MAX || key.ptr[0] >= 0x80)
+        return malformed("expiries", key.len);
+    *out_expiry_s = (int64_t)load_be64(key.ptr);
+    *out_transaction_key = bytes_of(key.ptr + 8, key.len - 8);
+    return ERR_OK;
+}
+
 uint64_t log_of_key(struct bytes key)
 {
     uint64_t log = 0;

@@ -65,6 +65,9 @@ struct device_record {
 };
 _Static_assert(sizeof(struct device_record) == 56, "devices layout");
 
+/* `pending`: line id (u32 BE) ‖ device id -> log number (u64). The one certificate of this device that
+ * waits for its confirmation: the device's current one (a new device) or its successor to be. */
+
 /* `keys`: SHA-256 of SPKI -> key_record ‖ device id */
 struct key_record {
     uint16_t version;
@@ -101,6 +104,7 @@ enum journal_kind {
     JOURNAL_CONFIG = 9,
     JOURNAL_SUPPRESSED = 10, /* so many anonymous refusals were counted, not recorded one by one */
     JOURNAL_OPERATOR = 11,
+    JOURNAL_RELEASED = 12, /* a hold was lifted */
 };
 
 enum journal_protocol { PROTOCOL_NONE, PROTOCOL_EST, PROTOCOL_CMP, PROTOCOL_SCEP, PROTOCOL_ACME,
@@ -127,21 +131,48 @@ _Static_assert(sizeof(struct journal_record) == 72, "journal layout");
 /* `transactions`: protocol (u8) ‖ line id (u32 BE) ‖ transaction id -> opaque to the store, prefixed: */
 struct transaction_record {
     uint16_t version;
-    uint8_t protocol;
+    uint8_t protocol; /* enum journal_protocol */
     uint8_t state;
     uint32_t data_len;
-    int64_t expiry_s;
+    int64_t expiry_s; /* >= 0 */
 };
 _Static_assert(sizeof(struct transaction_record) == 16, "transactions layout");
 
-/* `revoked`: issuer id (u32 BE) ‖ serial -> revoked_record */
+/* `expiries`: expiry (u64 BE, seconds) ‖ key in `transactions` -> empty. One for each transaction. */
+
+/* `revoked`: issuer id (u32 BE) ‖ serial -> revoked_record. Here is what a CRL lists: also what is on
+ * hold, with reason REASON_HOLD. */
+enum crl_reason { /* RFC 5280 5.3.1; 7 is not used */
+    REASON_UNSPECIFIED = 0,
+    REASON_KEY_COMPROMISE = 1,
+    REASON_CA_COMPROMISE = 2,
+    REASON_AFFILIATION_CHANGED = 3,
+    REASON_SUPERSEDED = 4,
+    REASON_CESSATION = 5,
+    REASON_HOLD = 6,
+    REASON_REMOVE = 8, /* removeFromCRL: never stored, it takes a hold back */
+    REASON_PRIVILEGE_WITHDRAWN = 9,
+    REASON_AA_COMPROMISE = 10,
+};
+
 struct revoked_record {
     uint16_t version;
-    uint8_t reason; /* CRLReason, RFC 5280 5.3.1 */
+    uint8_t reason; /* enum crl_reason */
     uint8_t reserved[5];
     int64_t time_s;
     uint64_t cert_log;
 };
 _Static_assert(sizeof(struct revoked_record) == 24, "revoked layout");
+
+/* `crls`: issuer id (u32 BE) -> crl_record ‖ DER */
+struct crl_record {
+    uint16_t version;
+    uint16_t reserved;
+    uint32_t der_len;
+    uint64_t number;
+    int64_t this_update_s;
+    int64_t next_update_s;
+};
+_Static_assert(sizeof(struct crl_record) == 32, "crls layout");
 
 #endif

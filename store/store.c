@@ -113,6 +113,7 @@ enum err store_open(const struct store_config *config, struct store **out, char 
     if (store == NULL)
         return ERR_IO;
     store->lock_fd = -1;
+    pthread_mutex_init(&store->next_lock, NULL);
     pthread_mutex_init(&store->write_lock, NULL);
     random_bytes(store->secret, sizeof(store->secret));
     enum err err = open_parts(store, config, detail);
@@ -135,6 +136,7 @@ void store_close(struct store *store)
     if (store->lock_fd >= 0)
         close(store->lock_fd);
     pthread_mutex_destroy(&store->write_lock);
+    pthread_mutex_destroy(&store->next_lock);
     secret_wipe(store->secret, sizeof(store->secret));
     free(store);
 }

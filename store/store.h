@@ -57,6 +57,10 @@ struct store_job {
     uint64_t staged_ns;
     uint32_t facts_len;
     uint32_t data_len;         /* in: the certificate; out: the certificate to answer with */
+    /* The caller's memory, for what does not fit here: valid, and not touched by the caller, until
+     * the job is polled back (store_run: until it returns). The apply function says whether it
+     * writes there; what it wrote counts only when err is ERR_OK. */
+    void *extra;
     _Alignas(16) uint8_t facts[512]; /* the factory's struct */
     uint8_t data[STORE_JOB_DATA_MAX];
 };
@@ -78,6 +82,12 @@ struct store_job *store_poll(struct store *store, uint32_t core);
 bool store_pending(struct store *store, uint32_t core);
 void store_job_release(struct store *store, uint32_t core, struct store_job *job);
 
+/* Applies one job from the main thread, in a transaction of its own between the writer's, and waits
+ * for its sync: sets err and token as the writer does, and returns err. The job is the caller's own
+ * memory, not one of a core's; the writer may run or not. Waits for at most one commit of the
+ * writer's. */
+enum err store_run(struct store *store, struct store_job *job) MUST_USE;
+
 /* --- inside apply: typed records; ERR_OK, ERR_NOT_FOUND, ERR_STORE_FULL, ERR_STORE_FAILED --- */
 
 struct cert_view {
@@ -97,6 +107,13 @@ enum err txn_device_get(struct store_txn *txn, uint32_t line_id, struct bytes de
                         struct device_record *out) MUST_USE;
 enum err txn_device_put(struct store_txn *txn, uint32_t line_id, struct bytes device_id,
                         const struct device_record *record) MUST_USE;
+enum err txn_device_del(struct store_txn *txn, uint32_t line_id, struct bytes device_id) MUST_USE;
+/* The certificate of this device that waits for its confirmation. */
+enum err txn_pending_get(struct store_txn *txn, uint32_t line_id, struct bytes device_id,
+                         uint64_t *out_log) MUST_USE;
+enum err txn_pending_put(struct store_txn *txn, uint32_t line_id, struct bytes device_id,
+                         uint64_t log) MUST_USE;
+enum err txn_pending_del(struct store_txn *txn, uint32_t line_id, struct bytes device_id) MUST_USE;
 enum err txn_key_get(struct store_txn *txn, const uint8_t spki_hash[32], struct key_view *out)
     MUST_USE;
 enum err txn_key_put(struct store_txn *txn, const uint8_t spki_hash[32],
@@ -121,12 +138,24 @@ enum err txn_line_count(struct store_txn *txn, uint32_t line_id, uint64_t issued
 enum err txn_revoked_put(struct store_txn *txn, uint32_t issuer_id, struct bytes serial,
                          const struct revoked_record *record) MUST_USE;
 enum err txn_revoked_del(struct store_txn *txn, uint32_t issuer_id, struct bytes serial) MUST_USE;
-/* key: at most 64 bytes. data: opaque. */
+/* In place of the one before. der: not a view into this store; may be large (some 40 bytes for each
+ * entry), and the commit that carries it takes as long as writing it does. */
+enum err txn_crl_put(struct store_txn *txn, uint32_t issuer_id, const struct crl_record *record,
+                     struct bytes der) MUST_USE;
+/* key: at most TRANSACTION_KEY_MAX bytes. data: opaque, not a view into this store. A put over an
+ * existing one moves its expiry. */
+#define TRANSACTION_KEY_MAX 64
 enum err txn_transaction_get(struct store_txn *txn, struct bytes key, struct transaction_record *out,
                              struct bytes *out_data) MUST_USE;
 enum err txn_transaction_put(struct store_txn *txn, struct bytes key,
                              const struct transaction_record *record, struct bytes data) MUST_USE;
 enum err txn_transaction_del(struct store_txn *txn, struct bytes key) MUST_USE;
+/* The one that expired first, if its expiry <= now_s; else ERR_NOT_FOUND. The key is a copy, the data
+ * a view until the next write. */
+enum err txn_transaction_next_expired(struct store_txn *txn, int64_t now_s,
+                                      uint8_t out_key[TRANSACTION_KEY_MAX], size_t *out_key_len,
+                                      struct transaction_record *out, struct bytes *out_data)
+    MUST_USE;
 
 struct journal_entry {
     enum journal_kind kind;
@@ -155,6 +184,8 @@ struct commit_token reader_token(const struct store_reader *reader);
 
 enum err reader_device(struct store_reader *reader, uint32_t line_id, struct bytes device_id,
                        struct device_record *out) MUST_USE;
+enum err reader_pending(struct store_reader *reader, uint32_t line_id, struct bytes device_id,
+                        uint64_t *out_log) MUST_USE;
 enum err reader_key(struct store_reader *reader, const uint8_t spki_hash[32], struct key_view *out)
     MUST_USE;
 enum err reader_cert(struct store_reader *reader, uint64_t log, struct cert_view *out) MUST_USE;
@@ -166,6 +197,17 @@ enum err reader_revoked(struct store_reader *reader, uint32_t issuer_id, struct 
                         struct revoked_record *out) MUST_USE;
 enum err reader_transaction(struct store_reader *reader, struct bytes key,
                             struct transaction_record *out, struct bytes *out_data) MUST_USE;
+/* The issuer's CRL: a view, however large. */
+enum err reader_crl(struct store_reader *reader, uint32_t issuer_id, struct crl_record *out,
+                    struct bytes *out_der) MUST_USE;
+/* What this issuer has revoked or put on hold, in the order of serials; fn returns false to stop. */
+enum err reader_revoked_each(struct store_reader *reader, uint32_t issuer_id,
+                             bool (*fn)(void *ctx, struct bytes serial,
+                                        const struct revoked_record *record),
+                             void *ctx) MUST_USE;
+/* How many those are; counted one by one. */
+enum err reader_revoked_count(struct store_reader *reader, uint32_t issuer_id, uint64_t *out_count)
+    MUST_USE;
 /* Newest first when `backward`; fn returns false to stop. `from`: log number or sequence, 0 = the
  * end it starts at. */
 enum err reader_certs_each(struct store_reader *reader, uint64_t from, bool backward,

@@ -4,7 +4,9 @@
 
 enum err store_txn_begin(struct store *store, struct store_txn **out)
 {
+    pthread_mutex_lock(&store->next_lock);
     pthread_mutex_lock(&store->write_lock);
+    pthread_mutex_unlock(&store->next_lock);
     struct store_txn *txn = &store->txn;
     enum err err = db_begin(&store->db, false, &txn->db);
     if (err != ERR_OK) {
@@ -106,6 +108,29 @@ static enum err put(struct store_txn *txn, enum db db, struct bytes key, struct 
     return note(txn, db_put(&txn->db, db, key, value, DB_PUT_ANY));
 }
 
+/* ERR_NOT_FOUND wrote nothing. */
+static enum err del(struct store_txn *txn, enum db db, struct bytes key)
+{
+    enum err err = note(txn, db_del(&txn->db, db, key));
+    txn->writes += err != ERR_NOT_FOUND;
+    return err;
+}
+
+/* Room for a value in two parts, which may be too large to be put together elsewhere first. */
+static enum err put_parts(struct store_txn *txn, enum db db, struct bytes key, struct bytes head,
+                          struct bytes body)
+{
+    uint8_t *at = NULL;
+    txn->writes++;
+    enum err err = db_reserve(&txn->db, db, key, head.len + body.len, DB_PUT_ANY, &at);
+    if (err != ERR_OK)
+        return note(txn, err);
+    memcpy(at, head.ptr, head.len);
+    if (body.len != 0)
+        memcpy(at + head.len, body.ptr, body.len);
+    return ERR_OK;
+}
+
 enum err txn_device_get(struct store_txn *txn, uint32_t line_id, struct bytes device_id,
                         struct device_record *out)
 {
@@ -120,6 +145,36 @@ enum err txn_device_put(struct store_txn *txn, uint32_t line_id, struct bytes de
 {
     struct store_key key = store_key_of(line_id, device_id);
     return put(txn, DB_DEVICES, store_key_view(&key), bytes_of(record, sizeof(*record)));
+}
+
+enum err txn_device_del(struct store_txn *txn, uint32_t line_id, struct bytes device_id)
+{
+    struct store_key key = store_key_of(line_id, device_id);
+    return del(txn, DB_DEVICES, store_key_view(&key));
+}
+
+enum err txn_pending_get(struct store_txn *txn, uint32_t line_id, struct bytes device_id,
+                         uint64_t *out_log)
+{
+    struct store_key key = store_key_of(line_id, device_id);
+    struct bytes value;
+    enum err err = get(txn, DB_PENDING, store_key_view(&key), &value);
+    if (err == ERR_OK)
+        *out_log = log_of_key(value);
+    return err;
+}
+
+enum err txn_pending_put(struct store_txn *txn, uint32_t line_id, struct bytes device_id,
+                         uint64_t log)
+{
+    struct store_key key = store_key_of(line_id, device_id);
+    return put(txn, DB_PENDING, store_key_view(&key), bytes_of(&log, sizeof(log)));
+}
+
+enum err txn_pending_del(struct store_txn *txn, uint32_t line_id, struct bytes device_id)
+{
+    struct store_key key = store_key_of(line_id, device_id);
+    return del(txn, DB_PENDING, store_key_view(&key));
 }
 
 enum err txn_key_get(struct store_txn *txn, const uint8_t spki_hash[32], struct key_view *out)
@@ -333,7 +388,7 @@ enum err txn_line_count(struct store_txn *txn, uint32_t line_id, uint64_t issued
     return ERR_OK;
 }
 
-/* --- revoked, transactions --- */
+/* --- revoked, CRLs --- */
 
 enum err txn_revoked_put(struct store_txn *txn, uint32_t issuer_id, struct bytes serial,
                          const struct revoked_record *record)
@@ -345,9 +400,18 @@ enum err txn_revoked_put(struct store_txn *txn, uint32_t issuer_id, struct bytes
 enum err txn_revoked_del(struct store_txn *txn, uint32_t issuer_id, struct bytes serial)
 {
     struct store_key key = store_key_of(issuer_id, serial);
-    txn->writes++;
-    return note(txn, db_del(&txn->db, DB_REVOKED, store_key_view(&key)));
+    return del(txn, DB_REVOKED, store_key_view(&key));
 }
+
+enum err txn_crl_put(struct store_txn *txn, uint32_t issuer_id, const struct crl_record *record,
+                     struct bytes der)
+{
+    struct store_key key = store_key_of(issuer_id, (struct bytes){0});
+    assert(record->der_len == der.len);
+    return put_parts(txn, DB_CRLS, store_key_view(&key), bytes_of(record, sizeof(*record)), der);
+}
+
+/* --- transactions and when they end --- */
 
 enum err txn_transaction_get(struct store_txn *txn, struct bytes key,
                              struct transaction_record *out, struct bytes *out_data)
@@ -357,24 +421,70 @@ enum err txn_transaction_get(struct store_txn *txn, struct bytes key,
     return err != ERR_OK ? err : transaction_split(value, out, out_data);
 }
 
+static enum err expiry_put(struct store_txn *txn, int64_t expiry_s, struct bytes key)
+{
+    struct expiry_key expiry = expiry_key_of(expiry_s, key);
+    return put(txn, DB_EXPIRIES, bytes_of(expiry.data, expiry.len), (struct bytes){0});
+}
+
+static enum err expiry_del(struct store_txn *txn, int64_t expiry_s, struct bytes key)
+{
+    struct expiry_key expiry = expiry_key_of(expiry_s, key);
+    return del(txn, DB_EXPIRIES, bytes_of(expiry.data, expiry.len));
+}
+
 enum err txn_transaction_put(struct store_txn *txn, struct bytes key,
                              const struct transaction_record *record, struct bytes data)
 {
-    assert(key.len >= 1 && key.len <= 64 && record->data_len == data.len);
-    uint8_t *at = NULL;
-    txn->writes++;
-    enum err err =
-        db_reserve(&txn->db, DB_TRANSACTIONS, key, sizeof(*record) + data.len, DB_PUT_ANY, &at);
+    assert(key.len >= 1 && key.len <= TRANSACTION_KEY_MAX && record->data_len == data.len);
+    struct transaction_record old;
+    struct bytes old_data;
+    enum err err = txn_transaction_get(txn, key, &old, &old_data);
+    bool moves = err == ERR_OK && old.expiry_s != record->expiry_s;
+    bool is_new = err == ERR_NOT_FOUND;
+    if (err != ERR_OK && !is_new)
+        return err;
+    if (moves)
+        err = expiry_del(txn, old.expiry_s, key);
+    if (moves && err != ERR_OK)
+        return err;
+    if (moves || is_new)
+        err = expiry_put(txn, record->expiry_s, key);
     if (err != ERR_OK)
-        return note(txn, err);
-    memcpy(at, record, sizeof(*record));
-    if (data.len != 0)
-        memcpy(at + sizeof(*record), data.ptr, data.len);
-    return ERR_OK;
+        return err;
+    return put_parts(txn, DB_TRANSACTIONS, key, bytes_of(record, sizeof(*record)), data);
 }
 
 enum err txn_transaction_del(struct store_txn *txn, struct bytes key)
 {
-    txn->writes++;
-    return note(txn, db_del(&txn->db, DB_TRANSACTIONS, key));
+    struct transaction_record old;
+    struct bytes old_data;
+    enum err err = txn_transaction_get(txn, key, &old, &old_data);
+    if (err == ERR_OK)
+        err = expiry_del(txn, old.expiry_s, key);
+    return err != ERR_OK ? err : del(txn, DB_TRANSACTIONS, key);
+}
+
+enum err txn_transaction_next_expired(struct store_txn *txn, int64_t now_s,
+                                      uint8_t out_key[TRANSACTION_KEY_MAX], size_t *out_key_len,
+                                      struct transaction_record *out, struct bytes *out_data)
+{
+    struct db_walk walk;
+    struct bytes first, value, key;
+    int64_t expiry_s;
+    enum err err =
+        db_walk_start(&txn->db, DB_EXPIRIES, (struct bytes){0}, false, &walk, &first, &value);
+    if (err == ERR_OK)
+        err = expiry_key_split(first, &expiry_s, &key);
+    if (err == ERR_OK && expiry_s > now_s)
+        err = ERR_NOT_FOUND;
+    db_walk_end(&walk);
+    if (err != ERR_OK)
+        return note(txn, err);
+    err = txn_transaction_get(txn, key, out, out_data);
+    if (err != ERR_OK)
+        return err == ERR_NOT_FOUND ? ERR_INTERNAL : err; /* they are written together */
+    memcpy(out_key, key.ptr, key.len);
+    *out_key_len = key.len;
+    return ERR_OK;
 }

@@ -117,15 +117,15 @@ static enum err apply_one(struct store_txn *txn, struct store_job *job)
     return ERR_OK;
 }
 
-static enum err apply_batch(struct store *store, struct store_writer *writer,
-                            struct commit_token *out_token)
+static enum err apply_all(struct store *store, struct store_job *const jobs[], uint32_t count,
+                          struct commit_token *out_token)
 {
     struct store_txn *txn;
     enum err err = store_txn_begin(store, &txn);
     if (err != ERR_OK)
         return err;
-    for (uint32_t i = 0; i < writer->batch_count && err == ERR_OK; i++)
-        err = apply_one(txn, writer->batch[i]);
+    for (uint32_t i = 0; i < count && err == ERR_OK; i++)
+        err = apply_one(txn, jobs[i]);
     if (err != ERR_OK) {
         store_txn_abort(txn);
         return err;
@@ -146,15 +146,32 @@ static void note_health(struct store *store, enum err err)
 
 /* What apply wrote into a job of a failed transaction has not happened: nothing of it may be seen.
  */
+static void finish(struct store_job *job, enum err err, struct commit_token token)
+{
+    if (err != ERR_OK) {
+        job->err = err;
+        job->data_len = 0;
+    }
+    job->token = job->err == ERR_OK ? token : (struct commit_token){0};
+}
+
+enum err store_run(struct store *store, struct store_job *job)
+{
+    struct commit_token token = {0};
+    assert(!store->db.read_only && job->apply != NULL && job->data_len <= sizeof(job->data));
+    job->staged_ns = clock_mono_ns();
+    enum err err = apply_all(store, &job, 1, &token);
+    if (err == ERR_OK)
+        atomic_fetch_add_explicit(&store->committed_jobs, 1, memory_order_relaxed);
+    finish(job, err, token);
+    return job->err;
+}
+
 static void settle(struct store_writer *writer, enum err err, struct commit_token token)
 {
     for (uint32_t i = 0; i < writer->batch_count; i++) {
         struct store_job *job = writer->batch[i];
-        if (err != ERR_OK) {
-            job->err = err;
-            job->data_len = 0;
-        }
-        job->token = job->err == ERR_OK ? token : (struct commit_token){0};
+        finish(job, err, token);
         struct core_queue *queue = &writer->cores[writer->batch_core[i]];
         assert(spsc_space(&queue->done_in) > queue->done_count);
         memcpy(spsc_slot_in(&queue->done_in, queue->done_count++), &job, sizeof(job));
@@ -173,7 +190,7 @@ static void run_batch(struct store *store, struct store_writer *writer)
 {
     struct commit_token token = {0};
     uint64_t before = atomic_load_explicit(&store->commits, memory_order_relaxed);
-    enum err err = apply_batch(store, writer, &token);
+    enum err err = apply_all(store, writer->batch, writer->batch_count, &token);
     uint64_t commits = atomic_load_explicit(&store->commits, memory_order_relaxed);
     if (err != ERR_OK || commits % REAP_EVERY == 0)
         db_env_reap_readers(&store->db);

@@ -42,6 +42,7 @@ enum err_class { ERR_CLASS_NONE, ERR_CLASS_PEER, ERR_CLASS_REFUSAL, ERR_CLASS_EN
     X(BAD_CERT, "bad-certificate", PEER, "The certificate is malformed.")                          \
     X(BAD_CRL, "bad-crl", PEER, "The certificate revocation list is malformed.")                   \
     X(BAD_REQUEST, "bad-request", PEER, "The request breaks a rule of its protocol.")              \
+    X(TRANSACTION_IN_USE, "transaction-id-in-use", PEER, "Another transaction has this id.")       \
     X(BAD_ALG, "unsupported-algorithm", PEER, "The signature or key algorithm is not supported.")  \
     X(BAD_KEY, "bad-key", PEER, "The public key is malformed or of a kind this line refuses.")     \
     X(BAD_SIGNATURE, "bad-signature", PEER, "The signature does not verify.")                      \
@@ -107,6 +108,8 @@ enum err_class { ERR_CLASS_NONE, ERR_CLASS_PEER, ERR_CLASS_REFUSAL, ERR_CLASS_EN
     X(CERT_REVOKED, "certificate-revoked", REFUSAL, "The certificate of this device and key is "   \
                                                     "revoked.")                                    \
     X(CERT_UNKNOWN, "certificate-unknown", REFUSAL, "No such certificate was issued here.")        \
+    X(CERT_CONFIRMED, "certificate-already-confirmed", REFUSAL,                                    \
+      "The certificate was already confirmed.")                                                    \
     X(NOT_ALLOWED, "not-on-allow-list", REFUSAL, "The device id is not on the allow-list of the "  \
                                                  "lot.")                                           \
     X(QUOTA_SPENT, "quota-spent", REFUSAL, "The quota of the lot is spent.")                       \

@@ -3,6 +3,20 @@
  *
  * Promise: P2, exactly once per device. device_admit never says ISSUE where device_apply would
  *          surely refuse by the same snapshot; device_apply alone is binding.
+ *
+ * A certificate may wait for its confirmation (`pending`; CMP without implicitConfirm). A device has
+ * one such at most, named by the table `pending`:
+ *   - of a new device it is the device's current certificate at once;
+ *   - of a device that has one (renewal, rework) it is on record beside it: the device keeps its
+ *     certificate until settle.h confirms the new one;
+ *   - who asks again with the same key gets it again, byte for byte. If that request does not wait
+ *     for confirmation (EST), the certificate does not wait any longer either: it is the device's
+ *     from then on. (device_admit says ISSUE then, since something has to be written.)
+ *   - any other issuance for this device revokes it (superseded), saying so in the journal. But the
+ *     certificate that authenticates a renewal is in use and waits no more.
+ * A key whose pending certificate was revoked is refused, unless the device's own certificate is for
+ * the same key.
+ *
  * Threads: device_admit on any core with its own reader; device_apply on the writer thread.
  */
 #ifndef CERTMILL_FACTORY_DEVICE_H
@@ -33,6 +47,7 @@ struct issue_facts {
     uint8_t device_id_len;
     uint8_t station_len;
     uint8_t line_name_len;
+    uint8_t pending; /* 1: the certificate waits for its confirmation */
     uint32_t line_id;
     uint32_t issuer_id;
     int64_t not_before_s;

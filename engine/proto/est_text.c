@@ -23,6 +23,7 @@ uint16_t est_status(enum err err)
     case ERR_BAD_ALG:
     case ERR_BAD_KEY:
     case ERR_BAD_SIGNATURE:
+    case ERR_TRANSACTION_IN_USE:
     case ERR_BAD_POP:
     case ERR_POP_LINK_MISMATCH:
     case ERR_POP_LINK_REQUIRED:
@@ -60,6 +61,7 @@ uint16_t est_status(enum err err)
     case ERR_KEY_USED:
     case ERR_CERT_REVOKED:
     case ERR_CERT_UNKNOWN:
+    case ERR_CERT_CONFIRMED:
     case ERR_NOT_ALLOWED:
     case ERR_QUOTA_SPENT:
     case ERR_LOT_CLOSED:

@@ -111,9 +111,9 @@
 #define SNAPSHOTS_MAX     4 /* configurations alive at once: the current and those still in use */
 
 /* revocation lists */
-#define CRL_DER_MAX         (256u * 1024 * 1024) /* one CRL: some five million entries of 51 octets */
+#define CRL_DER_MAX         (256u * 1024 * 1024) /* one CRL: some five million entries of 49 octets */
 #define CRL_GENERATIONS_MAX 4    /* of one CA in memory: the newest, and what slow clients still read */
-#define CRL_URL_MAX         255  /* distribution point in a certificate */
+#define CRL_URL_MAX         160  /* distribution point in a certificate */
 #define CRL_RETRY_MIN_MS    1000 /* after a failure, doubled each time up to */
 #define CRL_RETRY_MAX_MS    60000
 

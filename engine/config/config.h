@@ -51,6 +51,14 @@ struct config_token {
     uint32_t rv_classes_count;
 };
 
+/* Revocation lists of a CA. The texts as the file has them, the seconds as they mean. */
+struct config_crl {
+    char *lifetime;     /* thisUpdate to nextUpdate; default "7d" */
+    char *every;        /* a new one so often; default "1d"; "none": none at all */
+    char *on_revocation; /* and at most so long after a revocation; default, or "0s": on schedule */
+    int64_t lifetime_s, every_s, on_revocation_s; /* every_s 0: none at all */
+};
+
 struct config_ca {
     char *name;
     char *key;     /* pkcs11: URI object part */
@@ -60,6 +68,7 @@ struct config_ca {
     char **chain;      /* PEM files: intermediates and root, and rollover certificates */
     uint32_t chain_count;
     config_bool test; /* allows an extractable key */
+    struct config_crl crl;
 };
 
 struct config_profile {
@@ -76,6 +85,7 @@ struct config_profile {
     config_bool server_auth;
     char *san;     /* request | forbidden */
     char *subject; /* fixed RDNs, "O=Example" */
+    char *crl_url; /* cRLDistributionPoints; NULL: none */
 };
 
 struct config_station {

@@ -5,6 +5,7 @@
 #include <assert.h>
 
 #include "base/log.h"
+#include "factory/lifecycle.h"
 
 /* Records as a decision sees them: the transaction's, or the snapshot's. */
 struct source {
@@ -31,6 +32,13 @@ static enum err get_cert(const struct source *from, uint64_t log, struct cert_vi
     return from->txn ? txn_cert_get(from->txn, log, out) : reader_cert(from->reader, log, out);
 }
 
+static enum err get_pending(const struct source *from, uint32_t line_id, struct bytes device_id,
+                            uint64_t *out_log)
+{
+    return from->txn ? txn_pending_get(from->txn, line_id, device_id, out_log)
+                     : reader_pending(from->reader, line_id, device_id, out_log);
+}
+
 /* What the store says about the device and the key of a request. Nothing has been written when it
  * is read, so the views hold until the first write. */
 struct known {
@@ -39,13 +47,17 @@ struct known {
     struct device_record device;
     struct cert_view current;  /* has_device */
     struct cert_view key_cert; /* has_key: the newest certificate for this key */
+    uint64_t waiting_log;      /* the one that waits for its confirmation; 0: none */
+    struct cert_view waiting;  /* waiting_log != 0 */
 };
 
 struct decision {
     enum admit admit;
     enum err err;          /* ADMIT_REFUSE */
     struct cert_view cert; /* ADMIT_REPEAT: the one to answer with; ERR_KEY_USED: the owner's */
-    struct device_record device; /* ADMIT_ISSUE: what the device was; zeros: new */
+    struct device_record device; /* what the device is; zeros: new */
+    uint64_t waiting_log;
+    bool adopt; /* ADMIT_REPEAT: it waits, and whoever asks now does not confirm */
 };
 
 static struct bytes id_of(const struct issue_facts *facts)
@@ -58,14 +70,20 @@ static struct decision refuse(enum err err)
     return (struct decision){.admit = ADMIT_REFUSE, .err = err};
 }
 
-static struct decision repeat(const struct cert_view *cert)
+static struct decision repeat(const struct issue_facts *facts, const struct known *known,
+                              const struct cert_view *cert)
 {
-    return (struct decision){.admit = ADMIT_REPEAT, .cert = *cert};
+    return (struct decision){.admit = ADMIT_REPEAT,
+                             .cert = *cert,
+                             .device = known->device,
+                             .waiting_log = known->waiting_log,
+                             .adopt = !facts->pending && known->waiting_log == cert->log};
 }
 
 static struct decision issue(const struct known *known)
 {
-    return (struct decision){.admit = ADMIT_ISSUE, .device = known->device};
+    return (struct decision){
+        .admit = ADMIT_ISSUE, .device = known->device, .waiting_log = known->waiting_log};
 }
 
 static bool is_for_key(const struct cert_view *cert, const struct issue_facts *facts)
@@ -95,14 +113,26 @@ static enum err must_exist(enum err err, const char *what, const struct issue_fa
     return err;
 }
 
+static enum err learn_device(const struct source *from, const struct issue_facts *facts,
+                             struct known *out)
+{
+    enum err err = get_device(from, facts->line_id, id_of(facts), &out->device);
+    if (err != ERR_OK)
+        return err;
+    out->has_device = true;
+    err = must_exist(get_cert(from, out->device.cert_log, &out->current), "certificate", facts);
+    if (err == ERR_OK)
+        err = get_pending(from, facts->line_id, id_of(facts), &out->waiting_log);
+    if (err == ERR_OK)
+        err = must_exist(get_cert(from, out->waiting_log, &out->waiting), "certificate", facts);
+    return err;
+}
+
 static enum err learn(const struct source *from, const struct issue_facts *facts, struct known *out)
 {
     struct key_view key;
     *out = (struct known){0};
-    enum err err = get_device(from, facts->line_id, id_of(facts), &out->device);
-    out->has_device = err == ERR_OK;
-    if (out->has_device)
-        err = must_exist(get_cert(from, out->device.cert_log, &out->current), "certificate", facts);
+    enum err err = learn_device(from, facts, out);
     if (err != ERR_OK && err != ERR_NOT_FOUND)
         return err;
     err = get_key(from, facts->spki_hash, &key);
@@ -114,11 +144,21 @@ static enum err learn(const struct source *from, const struct issue_facts *facts
 }
 
 /* The same device with the key it has: the same certificate again, unless that is revoked. */
-static struct decision same_key(const struct known *known)
+static struct decision same_key(const struct issue_facts *facts, const struct known *known)
 {
     if (known->current.record->status == CERT_VALID)
-        return repeat(&known->current);
+        return repeat(facts, known, &known->current);
     return refuse(ERR_CERT_REVOKED);
+}
+
+/* A successor that waits for its confirmation is given again to who asks again. One on hold was
+ * refused by its key already. */
+static struct decision waiting_or_new(const struct issue_facts *facts, const struct known *known)
+{
+    if (known->waiting_log != 0 && known->waiting_log != known->current.log &&
+        is_for_key(&known->waiting, facts))
+        return repeat(facts, known, &known->waiting);
+    return issue(known);
 }
 
 static struct decision decide_new(const struct issue_facts *facts, const struct known *known)
@@ -126,7 +166,7 @@ static struct decision decide_new(const struct issue_facts *facts, const struct 
     if (!known->has_device)
         return issue(known);
     if (is_for_key(&known->current, facts))
-        return same_key(known);
+        return same_key(facts, known);
     return refuse(ERR_DEVICE_PROVISIONED);
 }
 
@@ -134,8 +174,8 @@ static struct decision decide_rework(const struct issue_facts *facts, const stru
 {
     /* the station that repeats its request gets what it got; rework brings a new key */
     if (known->has_device && is_for_key(&known->current, facts))
-        return same_key(known);
-    return issue(known);
+        return same_key(facts, known);
+    return waiting_or_new(facts, known);
 }
 
 static struct decision decide_renewal(const struct source *from, const struct issue_facts *facts,
@@ -154,10 +194,11 @@ static struct decision decide_renewal(const struct source *from, const struct is
     if (is_revoked(&old))
         return refuse(ERR_CERT_REVOKED);
     if (old.log == known->device.cert_log)
-        return old.record->status == CERT_VALID ? issue(known) : refuse(ERR_CLIENT_CERT_REVOKED);
+        return old.record->status == CERT_VALID ? waiting_or_new(facts, known)
+                                                : refuse(ERR_CLIENT_CERT_REVOKED);
     /* the reply to this renewal was lost: the device still holds the old certificate */
     if (old.record->replaced_by == known->device.cert_log && is_for_key(&known->current, facts))
-        return same_key(known);
+        return same_key(facts, known);
     return refuse(ERR_CLIENT_CERT_REVOKED);
 }
 
@@ -191,21 +232,14 @@ enum admit device_admit(struct store_reader *reader, const struct issue_facts *f
                         struct cert_view *out_cert, enum err *out_err)
 {
     struct decision decision = decide(&(struct source){.reader = reader}, facts);
+    if (decision.adopt) /* the answer is known, but it has to be written what it means */
+        decision = (struct decision){.admit = ADMIT_ISSUE};
     *out_cert = decision.cert;
     *out_err = decision.err;
     return decision.admit;
 }
 
 /* --- texts --- */
-
-static void put_request(struct writer *text, const char request_id[REQUEST_ID_LEN])
-{
-    size_t len = strnlen(request_id, REQUEST_ID_LEN);
-    if (len == 0)
-        return;
-    writer_put_str(text, text->len == 0 ? "request=" : " request=");
-    writer_put(text, bytes_of(request_id, len));
-}
 
 void device_refusal_text(enum err err, const struct issue_facts *facts,
                          const struct cert_view *owner, struct writer *out)
@@ -239,6 +273,15 @@ static struct journal_entry entry_of(const struct issue_facts *facts, enum journ
     };
 }
 
+static struct actor actor_of(const struct issue_facts *facts)
+{
+    return (struct actor){
+        .protocol = facts->protocol,
+        .who = bytes_of(facts->station, facts->station_len),
+        .request_id = facts->request_id,
+    };
+}
+
 static enum err apply_refuse(struct store_txn *txn, const struct issue_facts *facts,
                              const struct decision *decision)
 {
@@ -249,7 +292,7 @@ static enum err apply_refuse(struct store_txn *txn, const struct issue_facts *fa
     struct writer text = writer_of(buf, sizeof(buf));
     struct journal_entry entry = entry_of(facts, JOURNAL_REFUSED);
     writer_put_str(&text, err_code(refusal));
-    put_request(&text, facts->request_id);
+    put_request_id(&text, facts->request_id);
     if (refusal == ERR_KEY_USED) {
         writer_put_u8(&text, ' ');
         device_refusal_text(refusal, facts, &decision->cert, &text);
@@ -264,51 +307,41 @@ static enum err apply_refuse(struct store_txn *txn, const struct issue_facts *fa
     return err != ERR_OK ? err : refusal;
 }
 
-static enum err apply_repeat(struct store_txn *txn, struct store_job *job,
-                             const struct issue_facts *facts, const struct cert_view *cert)
+/* What waited is the device's for good: this request does not confirm what it gets. */
+static enum err adopt(struct store_txn *txn, const struct issue_facts *facts,
+                      struct decision *decision)
 {
+    struct cert_copy cert;
+    struct actor actor = actor_of(facts);
+    struct device_record *device = &decision->device;
+    bool is_current = device->cert_log == decision->waiting_log;
+    enum err err = cert_copy_get(txn, decision->waiting_log, &cert);
+    if (err != ERR_OK)
+        return err;
+    return successor_adopt(txn, &actor, &cert, device,
+                           is_current ? (enum device_state)device->state : DEVICE_ISSUED);
+}
+
+static enum err apply_repeat(struct store_txn *txn, struct store_job *job,
+                             const struct issue_facts *facts, struct decision *decision)
+{
+    const struct cert_view *cert = &decision->cert;
     uint8_t buf[64];
     struct writer text = writer_of(buf, sizeof(buf));
     struct journal_entry entry = entry_of(facts, JOURNAL_REPEATED);
-    /* before the journal's write: the view is the transaction's */
+    /* before the first write: the view is the transaction's */
     assert(cert->der.len <= sizeof(job->data));
     memcpy(job->data, cert->der.ptr, cert->der.len);
     job->data_len = (uint32_t)cert->der.len;
     entry.cert_log = cert->log;
-    put_request(&text, facts->request_id);
+    put_request_id(&text, facts->request_id);
     entry.text = writer_view(&text);
-    enum err err = txn_journal(txn, &entry);
+    enum err err = decision->adopt ? adopt(txn, facts, decision) : ERR_OK;
+    if (err == ERR_OK)
+        err = txn_journal(txn, &entry);
     if (err == ERR_OK)
         job->facts[OUTCOME_AT] = 1;
     return err;
-}
-
-/* The device's certificate so far gets its successor. One that is revoked stays revoked. */
-static enum err supersede(struct store_txn *txn, const struct issue_facts *facts, uint64_t old_log,
-                          uint64_t new_log)
-{
-    struct cert_view old;
-    enum err err = txn_cert_get(txn, old_log, &old);
-    if (err != ERR_OK)
-        return err;
-    struct cert_record record = *old.record;
-    bool was_valid = record.status == CERT_VALID;
-    record.replaced_by = new_log;
-    if (was_valid) {
-        record.status = CERT_SUPERSEDED;
-        record.status_s = txn_now_s(txn);
-    }
-    err = txn_cert_update(txn, old_log, &record);
-    if (err != ERR_OK || !was_valid)
-        return err;
-    uint8_t buf[96];
-    struct writer text = writer_of(buf, sizeof(buf));
-    struct journal_entry entry = entry_of(facts, JOURNAL_SUPERSEDED);
-    writer_printf(&text, "replaced-by=%llu", (unsigned long long)new_log);
-    put_request(&text, facts->request_id);
-    entry.cert_log = old_log;
-    entry.text = writer_view(&text);
-    return txn_journal(txn, &entry);
 }
 
 static enum err append(struct store_txn *txn, const struct store_job *job,
@@ -340,8 +373,8 @@ static enum err append(struct store_txn *txn, const struct store_job *job,
     return err;
 }
 
-static enum err put_device_and_key(struct store_txn *txn, const struct issue_facts *facts,
-                                   uint64_t log, uint32_t issue_count)
+static enum err put_device(struct store_txn *txn, const struct issue_facts *facts, uint64_t log,
+                           uint32_t issue_count)
 {
     struct device_record device = {
         .version = STORE_SCHEMA_VERSION,
@@ -350,15 +383,19 @@ static enum err put_device_and_key(struct store_txn *txn, const struct issue_fac
         .cert_log = log,
         .changed_s = txn_now_s(txn),
     };
+    memcpy(device.spki_hash, facts->spki_hash, sizeof(device.spki_hash));
+    return txn_device_put(txn, facts->line_id, id_of(facts), &device);
+}
+
+static enum err put_key(struct store_txn *txn, const struct issue_facts *facts, uint64_t log)
+{
     struct key_record key = {
         .version = STORE_SCHEMA_VERSION,
         .device_id_len = facts->device_id_len,
         .line_id = facts->line_id,
         .cert_log = log,
     };
-    memcpy(device.spki_hash, facts->spki_hash, sizeof(device.spki_hash));
-    enum err err = txn_device_put(txn, facts->line_id, id_of(facts), &device);
-    return err != ERR_OK ? err : txn_key_put(txn, facts->spki_hash, &key, id_of(facts));
+    return txn_key_put(txn, facts->spki_hash, &key, id_of(facts));
 }
 
 static enum err journal_issued(struct store_txn *txn, const struct issue_facts *facts, uint64_t log,
@@ -371,17 +408,59 @@ static enum err journal_issued(struct store_txn *txn, const struct issue_facts *
     struct journal_entry entry = entry_of(facts, JOURNAL_ISSUED);
     if (old_log != 0)
         writer_printf(&text, "%s%llu", kinds[facts->kind], (unsigned long long)old_log);
-    put_request(&text, facts->request_id);
+    if (facts->pending)
+        writer_put_str(&text, text.len == 0 ? "pending" : " pending");
+    put_request_id(&text, facts->request_id);
     entry.cert_log = log;
     entry.text = writer_view(&text);
     return txn_journal(txn, &entry);
 }
 
+/* What waited for its confirmation until now: a successor is revoked, the device's own certificate
+ * waits no longer. But one that is reworked before it was confirmed was never in use. */
+static enum err retire_waiting(struct store_txn *txn, const struct issue_facts *facts,
+                               const struct decision *decision, bool beside, uint64_t new_log)
+{
+    struct cert_copy waiting;
+    struct actor actor = actor_of(facts);
+    enum err err = cert_copy_get(txn, decision->waiting_log, &waiting);
+    if (err != ERR_OK)
+        return err;
+    if (waiting.log != decision->device.cert_log)
+        return successor_revoke(txn, &actor, &waiting, &decision->device, REASON_SUPERSEDED,
+                                new_log);
+    if (facts->pending && !beside)
+        err = cert_revoke(txn, &actor, &waiting, REASON_SUPERSEDED, new_log);
+    return err != ERR_OK ? err : pending_clear(txn, &waiting);
+}
+
+/* Everything that an issuance changes beside the certificate itself. */
+static enum err link_issued(struct store_txn *txn, const struct issue_facts *facts,
+                            const struct decision *decision, uint64_t log)
+{
+    uint64_t old_log = decision->device.cert_log;
+    bool never_used = facts->kind == ISSUE_REWORK && decision->waiting_log == old_log;
+    /* on record beside the device's certificate, which it keeps until the new one is confirmed */
+    bool beside = facts->pending && old_log != 0 && !never_used;
+    struct actor actor = actor_of(facts);
+    enum err err = ERR_OK;
+    if (decision->waiting_log != 0)
+        err = retire_waiting(txn, facts, decision, beside, log);
+    if (err == ERR_OK && !beside)
+        err = put_device(txn, facts, log, decision->device.issue_count + 1);
+    if (err == ERR_OK) /* after a successor gave its key back */
+        err = put_key(txn, facts, log);
+    if (err == ERR_OK && facts->pending)
+        err = txn_pending_put(txn, facts->line_id, id_of(facts), log);
+    if (err == ERR_OK && !beside && old_log != 0)
+        err = cert_supersede(txn, &actor, old_log, log);
+    return err;
+}
+
 static enum err apply_issue(struct store_txn *txn, const struct store_job *job,
-                            const struct issue_facts *facts, const struct device_record *device)
+                            const struct issue_facts *facts, const struct decision *decision)
 {
     assert(job->data_len != 0 && job->data_len <= CERT_DER_MAX);
-    uint64_t old_log = device->cert_log;
     uint64_t log = 0;
     /* what may still fail comes before the first write, and the serial is that write */
     enum err err = must_exist(txn_line_count(txn, facts->line_id, 0, 0), "line", facts);
@@ -389,13 +468,11 @@ static enum err apply_issue(struct store_txn *txn, const struct store_job *job,
         err = append(txn, job, facts, &log);
     if (err != ERR_OK)
         return err;
-    err = put_device_and_key(txn, facts, log, device->issue_count + 1);
-    if (err == ERR_OK && old_log != 0)
-        err = supersede(txn, facts, old_log, log);
+    err = link_issued(txn, facts, decision, log);
     if (err == ERR_OK)
         err = txn_line_count(txn, facts->line_id, 1, 0);
     if (err == ERR_OK)
-        err = journal_issued(txn, facts, log, old_log);
+        err = journal_issued(txn, facts, log, decision->device.cert_log);
     return err;
 }
 
@@ -406,9 +483,9 @@ enum err device_apply(struct store_txn *txn, struct store_job *job)
     struct decision decision = decide(&(struct source){.txn = txn}, facts);
     switch (decision.admit) {
     case ADMIT_ISSUE:
-        return apply_issue(txn, job, facts, &decision.device);
+        return apply_issue(txn, job, facts, &decision);
     case ADMIT_REPEAT:
-        return apply_repeat(txn, job, facts, &decision.cert);
+        return apply_repeat(txn, job, facts, &decision);
     case ADMIT_REFUSE:
         return apply_refuse(txn, facts, &decision);
     }
@@ -432,7 +509,7 @@ enum err refusal_apply(struct store_txn *txn, struct store_job *job)
         writer_put_str(&text, err_code(refusal));
     if (facts->suppressed != 0)
         writer_printf(&text, "%ssuppressed=%u", text.len == 0 ? "" : " ", facts->suppressed);
-    put_request(&text, facts->request_id);
+    put_request_id(&text, facts->request_id);
     if (job->data_len != 0) {
         size_t room = sizeof(buf) - text.len - 1;
         writer_put_u8(&text, ' ');
@@ -483,31 +560,16 @@ static enum err find_confirmed(struct store_txn *txn, const struct confirm_facts
 }
 
 static enum err confirm(struct store_txn *txn, const struct confirm_facts *facts,
-                        struct device_record *device, const struct cert_view *cert)
+                        struct device_record *device, uint64_t log)
 {
-    uint8_t id[DEVICE_ID_MAX], buf[64];
-    struct writer text = writer_of(buf, sizeof(buf));
-    /* a copy: the view ends with the first write */
-    struct bytes what = bytes_of(id, cert->device_id.len);
-    assert(what.len <= sizeof(id));
-    memcpy(id, cert->device_id.ptr, what.len);
-    uint64_t log = cert->log;
-    device->state = DEVICE_CONFIRMED;
-    device->changed_s = txn_now_s(txn);
-    enum err err = txn_device_put(txn, facts->line_id, what, device);
-    if (err != ERR_OK)
-        return err;
-    put_request(&text, facts->request_id);
-    struct journal_entry entry = {
-        .kind = JOURNAL_CONFIRMED,
-        .protocol = (enum journal_protocol)facts->protocol,
-        .line_id = facts->line_id,
-        .cert_log = log,
+    struct cert_copy cert;
+    struct actor actor = {
+        .protocol = facts->protocol,
         .who = bytes_of(facts->who, facts->who_len),
-        .what = what,
-        .text = writer_view(&text),
+        .request_id = facts->request_id,
     };
-    return txn_journal(txn, &entry);
+    enum err err = cert_copy_get(txn, log, &cert);
+    return err != ERR_OK ? err : successor_adopt(txn, &actor, &cert, device, DEVICE_CONFIRMED);
 }
 
 static enum err confirm_refuse(struct store_txn *txn, const struct confirm_facts *facts,
@@ -516,7 +578,7 @@ static enum err confirm_refuse(struct store_txn *txn, const struct confirm_facts
     uint8_t buf[128];
     struct writer text = writer_of(buf, sizeof(buf));
     writer_put_str(&text, err_code(refusal));
-    put_request(&text, facts->request_id);
+    put_request_id(&text, facts->request_id);
     writer_put_str(&text, " operation=confirm");
     struct journal_entry entry = {
         .kind = JOURNAL_REFUSED,
@@ -545,5 +607,5 @@ enum err confirm_apply(struct store_txn *txn, struct store_job *job)
         return err_class_of(err) == ERR_CLASS_REFUSAL ? confirm_refuse(txn, facts, err) : err;
     if (device.state != DEVICE_ISSUED)
         return ERR_OK; /* said before */
-    return confirm(txn, facts, &device, &cert);
+    return confirm(txn, facts, &device, cert.log);
 }

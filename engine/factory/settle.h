@@ -26,9 +26,11 @@ enum settle_act {
      * another key.
      * ERR_CERT_REVOKED: revoked before. ERR_CERT_CONFIRMED: does not wait (any more). */
     SETTLE_REJECT,
-    /* `reason` REASON_HOLD puts it on hold: the device is as it was, but nothing is issued for it
-     * until SETTLE_RELEASE. Any other revokes it for good, also one on hold; if it is the device's
-     * current certificate the device is REVOKED and its pending successor revoked as well.
+    /* `reason` REASON_HOLD puts it on hold until SETTLE_RELEASE: the device's record is as it was,
+     * but requests with this certificate or key are refused. Any other revokes it for good, also one
+     * on hold, and the device is REVOKED if it is its current certificate. A pending successor of
+     * the current certificate is revoked with it (REASON_CESSATION for a hold): it was asked for on
+     * the word of that certificate.
      * ERR_CERT_REVOKED: revoked before (or on hold, put on hold again). ERR_BAD_REQUEST: no reason
      * to revoke for: 7, 8, > 10. */
     SETTLE_REVOKE,

@@ -1,0 +1,123 @@
+#include "factory/transaction.h"
+
+#include <assert.h>
+
+#include "factory/lifecycle.h"
+#include "factory/settle.h"
+
+/* --- rows --- */
+
+static struct bytes row_key(const struct transaction_row *row)
+{
+    return bytes_of(row->key, row->key_len);
+}
+
+static struct bytes mark_of(struct bytes data)
+{
+    return bytes_of(data.ptr, data.len < TRANSACTION_MARK_LEN ? data.len : TRANSACTION_MARK_LEN);
+}
+
+/* May this row be written, and is there one to be kept? */
+static enum err look(struct store_txn *txn, struct transaction_row *row)
+{
+    struct transaction_record there;
+    struct bytes data;
+    row->kept = false;
+    enum err err = txn_transaction_get(txn, row_key(row), &there, &data);
+    if (err != ERR_OK)
+        return err == ERR_NOT_FOUND ? ERR_OK : err;
+    if (!bytes_eq(mark_of(data), mark_of(row->data)))
+        return ERR_TRANSACTION_IN_USE;
+    row->kept = there.expiry_s > txn_now_s(txn);
+    return ERR_OK;
+}
+
+static enum err put_row(struct store_txn *txn, const struct transaction_row *row, uint8_t protocol)
+{
+    struct transaction_record record = {
+        .version = STORE_SCHEMA_VERSION,
+        .protocol = protocol,
+        .state = row->state,
+        .data_len = (uint32_t)row->data.len,
+        .expiry_s = row->expiry_s,
+    };
+    return txn_transaction_put(txn, row_key(row), &record, row->data);
+}
+
+enum err transactions_apply(struct store_txn *txn, struct store_job *job)
+{
+    const struct transaction_set *set = job->extra;
+    enum err err = ERR_OK;
+    assert(set->count <= TRANSACTION_ROWS_MAX);
+    for (uint32_t i = 0; i < set->count && err == ERR_OK; i++) {
+        set->rows[i].kept = false;
+        if (set->only_new)
+            err = look(txn, &set->rows[i]);
+    }
+    for (uint32_t i = 0; i < set->count && err == ERR_OK; i++)
+        if (!set->rows[i].kept)
+            err = put_row(txn, &set->rows[i], set->protocol);
+    return err;
+}
+
+/* --- the sweep --- */
+
+/* Rejects what still waits. *out_count: how many certificates were looked at. */
+static enum err end_row(struct store_txn *txn, struct sweep_set *set,
+                        const struct transaction_record *record, struct bytes data,
+                        uint32_t *out_count)
+{
+    uint64_t logs[CMP_REQUESTS_PER_MESSAGE_MAX];
+    struct settle_by by = {
+        .actor = {.protocol = record->protocol, .why = BYTES_LIT("confirm-time-passed")},
+        .quiet = true,
+    };
+    /* before the first write: data is a view */
+    *out_count = set->pending(data, record->state, logs, CMP_REQUESTS_PER_MESSAGE_MAX, &by.line_id);
+    assert(*out_count <= CMP_REQUESTS_PER_MESSAGE_MAX);
+    for (uint32_t i = 0; i < *out_count; i++) {
+        struct settle_item item = {
+            .cert_log = logs[i], .act = SETTLE_REJECT, .reason = REASON_UNSPECIFIED};
+        enum err err = settle_one(txn, &by, &item);
+        if (err != ERR_OK)
+            return err;
+        set->rejected += item.err == ERR_OK;
+    }
+    return ERR_OK;
+}
+
+static enum err next_expired(struct store_txn *txn, int64_t now_s, struct transaction_row *out,
+                             struct transaction_record *out_record)
+{
+    size_t len = 0;
+    enum err err = txn_transaction_next_expired(txn, now_s, out->key, &len, out_record, &out->data);
+    out->key_len = (uint8_t)len;
+    return err;
+}
+
+enum err sweep_apply(struct store_txn *txn, struct store_job *job)
+{
+    const struct sweep_facts *facts = (const void *)job->facts;
+    struct sweep_set *set = job->extra;
+    struct transaction_row row;
+    struct transaction_record record;
+    uint32_t looked_at = 0;
+    set->done = set->rejected = 0;
+    enum err err = next_expired(txn, facts->now_s, &row, &record);
+    while (err == ERR_OK && set->done < facts->max && looked_at < SWEEP_CERTS_MAX) {
+        uint32_t count;
+        err = end_row(txn, set, &record, row.data, &count);
+        if (err == ERR_OK)
+            err = txn_transaction_del(txn, row_key(&row));
+        if (err != ERR_OK)
+            return err;
+        set->done++;
+        looked_at += count;
+        err = next_expired(txn, facts->now_s, &row, &record);
+    }
+    set->more = err == ERR_OK;
+    /* a row that cannot be read: what was done before it stands, the next sweep says so */
+    if (err == ERR_NOT_FOUND || (err == ERR_INTERNAL && set->done != 0))
+        err = ERR_OK;
+    return err;
+}

@@ -87,6 +87,12 @@ void crl_add(struct crl_builder *builder, struct bytes serial, int64_t revoked_s
     builder->entry_count++;
 }
 
+struct bytes crl_builder_entries(const struct crl_builder *builder)
+{
+    return bytes_of(builder->buf == NULL ? NULL : builder->buf + HEAD_ROOM,
+                    builder->len - HEAD_ROOM);
+}
+
 /* Identifier and length octets of what lies from `start` to the end, in front of it. */
 static void put_header_before(struct crl_builder *builder, uint8_t tag)
 {

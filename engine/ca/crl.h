@@ -37,6 +37,8 @@ struct crl_builder {
 void crl_begin(struct crl_builder *builder, const struct crl_input *input);
 /* serial: big-endian magnitude. reason 0, unspecified, is not written (RFC 5280 5.3.1). */
 void crl_add(struct crl_builder *builder, struct bytes serial, int64_t revoked_s, uint8_t reason);
+/* All that was added so far, as revokedCertificates holds it. Before crl_finish_tbs. */
+struct bytes crl_builder_entries(const struct crl_builder *builder);
 /* Ends the list of entries: what is to be signed. */
 enum err crl_finish_tbs(struct crl_builder *builder, struct bytes *out_tbs) MUST_USE;
 /* The CertificateList around it; signature in X.509 form. */

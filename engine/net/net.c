@@ -328,6 +328,21 @@ static void for_all(struct net *net, void (*each)(struct conn *conn))
     }
 }
 
+void net_each_request(struct net *net, void (*fn)(void *ctx, struct net_request *request),
+                      void *ctx)
+{
+    for (uint32_t i = 0; i < net->exchanges.slot_count; i++)
+        if ((net->exchanges.generation[i] & 1) != 0)
+            fn(ctx, pool_at(&net->exchanges, i));
+}
+
+void net_abort(struct net *net, struct net_request *request)
+{
+    (void)net;
+    if (request->conn != NULL)
+        conn_kill(request->conn);
+}
+
 static bool has_operations(const struct net *net)
 {
     for (size_t i = 0; i < LISTENERS_MAX; i++)

@@ -20,7 +20,8 @@ enum {
     TICKET_ROTATE_S = 4 * 3600,
     SENDER_MAIN = 0, /* after the cores */
     SENDER_COSTLY = 1,
-    SENDERS_EXTRA = 2,
+    SENDER_CRL = 2,
+    SENDERS_EXTRA = 3,
 };
 
 struct core_thread {
@@ -327,7 +328,14 @@ static enum err start_all(struct appliance *appliance, struct config *config,
         err = costly_start(shared->core_count, shared->mailboxes,
                            shared->core_count + SENDER_COSTLY, MSG_COSTLY, &shared->costly);
     }
-    return err == ERR_OK ? start_cores(appliance, out_detail) : err;
+    if (err == ERR_OK) {
+        err = start_cores(appliance, out_detail);
+    }
+    if (err == ERR_OK) {
+        err = crl_publisher_start(shared, appliance->snapshot, shared->core_count + SENDER_CRL,
+                                  &shared->crl);
+    }
+    return err;
 }
 
 static void journal_life(struct appliance *appliance, enum journal_kind kind)
@@ -464,6 +472,7 @@ enum err appliance_reload(struct appliance *appliance, char out_detail[CONFIG_ER
     appliance->old[slot] = appliance->snapshot;
     appliance->snapshot = next;
     post_all(appliance, MSG_SNAPSHOT, next);
+    crl_publisher_snapshot(shared->crl, next);
     struct journal_entry entry = {.kind = JOURNAL_CONFIG,
                                   .text = BYTES_LIT("configuration reloaded")};
     if (store_journal(shared->store, &entry) != ERR_OK) {
@@ -489,6 +498,7 @@ static void drain(struct appliance *appliance)
 void appliance_stop(struct appliance *appliance)
 {
     struct shared *shared = &appliance->shared;
+    crl_publisher_stop(shared->crl);
     if (appliance->started_ns) {
         drain(appliance);
     }
@@ -496,6 +506,7 @@ void appliance_stop(struct appliance *appliance)
         join_cores(appliance);
     }
     costly_stop(shared->costly);
+    crl_publisher_free(shared->crl);
     if (shared->store) {
         if (appliance->started_ns) {
             journal_life(appliance, JOURNAL_STOP);

@@ -123,6 +123,12 @@ static bool take_messages(struct core *core)
         case MSG_SNAPSHOT:
             take_snapshot(core, message.ptr);
             break;
+        case MSG_CRL:
+            crl_core_take(core, message.value, message.ptr);
+            break;
+        case MSG_CRL_SIGN:
+            crl_core_sign(core, message.ptr);
+            break;
         case MSG_DRAIN:
             start_drain(core);
             break;
@@ -137,6 +143,9 @@ static bool take_messages(struct core *core)
 static void on_signed(void *ctx, const struct sign_result *result)
 {
     struct core *core = ctx;
+    if (crl_core_signed(core, result)) {
+        return;
+    }
     struct issuance *issuance = pool_find(&core->issuances, result->tag);
     if (!issuance) {
         log_error("sign-orphan", "a signature came back for an issuance that is gone");
@@ -325,6 +334,7 @@ void core_destroy(struct core *core)
     if (core->net) {
         net_destroy(core->net);
     }
+    crl_core_release(core);
     if (core->reader) {
         store_reader_free(core->reader);
     }

@@ -177,6 +177,8 @@ void pipeline_accept(struct core *core, struct exchange *exchange)
 
 void pipeline_release(struct core *core, struct exchange *exchange)
 {
+    crl_blob_unref(exchange->crl);
+    exchange->crl = NULL;
     if (exchange->snapshot) {
         exchange->snapshot->inflight[core->index].exchanges--;
         exchange->snapshot = NULL;

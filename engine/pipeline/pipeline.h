@@ -19,6 +19,7 @@
 #include "io/mailbox.h"
 #include "net/net.h"
 #include "pipeline/costly.h"
+#include "pipeline/crl_publisher.h"
 #include "pipeline/snapshot.h"
 
 enum stage {
@@ -70,6 +71,7 @@ struct exchange {
     struct caller caller;
     struct costly_job costly;
     struct commit_token token; /* of a confirmation */
+    struct crl_blob *crl;      /* what it is answered with; given back when the slot is */
     uint32_t issuances_left;
     enum err err;
     bool decoded;
@@ -128,6 +130,8 @@ enum message_kind {
     MSG_VERIFIED,   /* ptr: lent_verify */
     MSG_COSTLY,     /* ptr: costly_job */
     MSG_SNAPSHOT,   /* ptr: snapshot */
+    MSG_CRL,        /* value: seat, ptr: crl_blob with a reference, or NULL */
+    MSG_CRL_SIGN,   /* ptr: crl_sign; to core 0 */
     MSG_DRAIN,
     MSG_STOP,
 };
@@ -138,6 +142,7 @@ struct shared {
     struct store *store;
     struct hsm *hsm;
     struct costly *costly;
+    struct crl_publisher *crl;
     struct mailboxes *mailboxes;
     struct wake wakes[CORES_MAX];
     struct verify_board *boards[CORES_MAX];
@@ -190,6 +195,7 @@ struct core {
     uint32_t journal_suppressed;
     struct basic_cache_entry basic_cache[BASIC_CACHE_SIZE];
     uint32_t check_count[CAS_MAX]; /* for verify_one_in */
+    struct crl_blob *crls[CAS_MAX]; /* by seat of the publisher; a reference each */
     bool store_dirty, draining, stop, drained_told;
 };
 
@@ -220,6 +226,15 @@ void commit_refusal(struct core *core, const struct exchange *exchange, enum err
                     struct bytes text);
 /* Handles one finished store job. */
 void commit_done(struct core *core, struct store_job *job);
+
+/* --- revocation lists (crl_serve.c) --- */
+void crl_core_sign(struct core *core, const struct crl_sign *sign);
+/* false: not a list's signature. */
+bool crl_core_signed(struct core *core, const struct sign_result *result);
+void crl_core_take(struct core *core, uint32_t seat, struct crl_blob *blob);
+void crl_core_release(struct core *core);
+/* DECODE of ACTION_CRL: straight to the answer. */
+enum verdict crl_serve(struct core *core, struct exchange *exchange);
 
 /* --- the driver --- */
 void pipeline_accept(struct core *core, struct exchange *exchange); /* into DECODE */

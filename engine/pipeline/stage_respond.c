@@ -26,7 +26,7 @@ enum verdict stage_respond(struct core *core, struct exchange *exchange)
     bool counted = false;
     if (err == ERR_OK) {
         const struct proto *proto = exchange->route.proto;
-        err = proto->encode(&exchange->route, &exchange->line->proto, &exchange->request,
+        err = proto->encode(&exchange->route, exchange->line ? &exchange->line->proto : NULL, &exchange->request,
                             &exchange->message, exchange->outcomes, &exchange->net.arena, &answer);
         counted = exchange->outcomes != NULL; /* issuances count their own refusals */
     }
@@ -48,6 +48,7 @@ enum verdict stage_respond(struct core *core, struct exchange *exchange)
         .transfer_encoding = answer.content_transfer_encoding,
         .allow = answer.allow,
         .www_authenticate = answer.www_authenticate,
+        .cache_control = answer.cache_control,
         .retry_after_s = answer.retry_after_s,
         .body = answer.body,
     };

@@ -41,6 +41,7 @@ enum proto_action {
     ACTION_FULL_CMC,
     ACTION_CONFIRM,        /* the device has its certificate */
     ACTION_REVOKE,
+    ACTION_CRL,            /* a CA's revocation list, anonymous; no line has a part in it */
     ACTION_MESSAGE,        /* a protocol dialogue step that issues nothing (CMP genm, pollReq...) */
 };
 
@@ -49,6 +50,7 @@ struct proto_route {
     const struct proto *proto;
     enum proto_action action;
     struct bytes line;    /* empty: the configured default line */
+    struct bytes ca;      /* ACTION_CRL: whose */
     const char *allow;    /* for ERR_HTTP_METHOD */
     uint32_t body_max;    /* 0: no body expected */
     uint32_t operation;   /* the protocol's own number */
@@ -66,6 +68,9 @@ struct proto_message {
     struct bytes confirm_fingerprint; /* 32 octets, or */
     struct bytes confirm_cert;        /* DER */
     struct bytes confirm_device;      /* device id named beside a fingerprint; may be empty */
+    /* ACTION_CRL */
+    struct bytes crl_der;
+    uint64_t crl_left_s; /* until its nextUpdate */
     /* message protection */
     enum proto_protection protection;
     enum sig_alg protection_alg;
@@ -101,6 +106,7 @@ struct proto_response {
     const char *content_transfer_encoding;
     const char *allow;
     const char *www_authenticate;
+    const char *cache_control;
     uint32_t retry_after_s;
     struct bytes body;
 };
@@ -134,5 +140,6 @@ struct proto {
 bool proto_match(struct bytes method, struct bytes path, struct proto_route *out, enum err *out_err);
 
 extern const struct proto proto_est;
+extern const struct proto proto_crl;
 
 #endif

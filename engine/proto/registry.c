@@ -3,6 +3,7 @@
 /* One line per protocol; the order does not matter, since their paths do not overlap. */
 static const struct proto *const registry[] = {
     &proto_est,
+    &proto_crl,
 };
 
 bool proto_match(struct bytes method, struct bytes path, struct proto_route *out, enum err *out_err)

@@ -193,6 +193,9 @@ enum err reader_serial(struct store_reader *reader, uint32_t issuer_id, struct b
                        uint64_t *out_log) MUST_USE;
 enum err reader_line(struct store_reader *reader, const char *name, struct line_record *out)
     MUST_USE;
+/* The issuer's id (store_issuer_id), when it has one. */
+enum err reader_issuer(struct store_reader *reader, const uint8_t issuer_hash[32],
+                       uint32_t *out_id) MUST_USE;
 enum err reader_revoked(struct store_reader *reader, uint32_t issuer_id, struct bytes serial,
                         struct revoked_record *out) MUST_USE;
 enum err reader_transaction(struct store_reader *reader, struct bytes key,

@@ -1,5 +1,6 @@
 /* A core's part in revocation lists: signing them (core 0), holding them, answering with them. */
-#include "asn1/alg.h"
+#include <stdio.h>
+
 #include "base/log.h"
 #include "pipeline/pipeline.h"
 
@@ -86,7 +87,10 @@ enum verdict crl_serve(struct core *core, struct exchange *exchange)
         }
     }
     if (!exchange->crl) {
-        exchange->err = ca_exists(exchange->snapshot, name) ? ERR_NO_CRL : ERR_NOT_FOUND;
+        bool exists = ca_exists(exchange->snapshot, name);
+        exchange->err = exists ? ERR_NO_CRL : ERR_NOT_FOUND;
+        snprintf(exchange->detail, sizeof(exchange->detail), "%s",
+                 exists ? "" : "no CA of this name signs revocation lists");
         return VERDICT_REFUSE;
     }
     int64_t left_s = exchange->crl->next_update_s - core->now_s;

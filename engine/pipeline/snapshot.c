@@ -173,12 +173,8 @@ static enum err compile_ca(struct compile *c, uint32_t index)
         ca->crl = &from->crl; /* RFC 5280 4.2.1.3: cRLSign */
     }
     ca->verify_one_in = smallest_verify_share(c->config, from);
-    struct sha256_stream stream;
     uint8_t hash[SHA256_LEN];
-    sha256_start(&stream);
-    sha256_update(&stream, ca->cert.spki.der);
-    sha256_update(&stream, ca->cert.subject);
-    sha256_finish(&stream, hash);
+    issuer_hash(&ca->cert, hash);
     if (c->store && store_issuer_id(c->store, hash, &ca->issuer_id) != ERR_OK) {
         return fail(c, "ca %s: the store gave it no number", ca->name);
     }

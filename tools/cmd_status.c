@@ -1,91 +1,6 @@
 /* certmill status: GET /status from the running daemon's socket. */
-#include <errno.h>
-#include <stdlib.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <sys/un.h>
-#include <unistd.h>
-
 #include "tools/commands.h"
-#include "tools/output.h"
-
-enum { ANSWER_MAX = 4 * 1024 * 1024, TIMEOUT_S = 10 };
-
-/* --- asking --- */
-
-static int connect_to(const char *path, int *out_fd)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    struct timeval timeout = {.tv_sec = TIMEOUT_S};
-    size_t len = strlen(path);
-    if (len >= sizeof(address.sun_path))
-        return cli_fail("%s: longer than the %zu bytes a socket's path may have: shorten "
-                        "admin.socket",
-                        path, sizeof(address.sun_path) - 1);
-    memcpy(address.sun_path, path, len + 1);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0) {
-        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
-        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
-    }
-    if (fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0) {
-        *out_fd = fd;
-        return CLI_DONE;
-    }
-    int error = errno;
-    if (fd >= 0)
-        close(fd);
-    if (error == EACCES || error == EPERM)
-        return cli_fail("%s: %s: run this as the user that certmilld runs as", path,
-                        strerror(error));
-    return cli_fail("certmilld does not run: %s: %s: start it, or check admin.socket in the "
-                    "configuration",
-                    path, strerror(error));
-}
-
-/* The whole answer, NUL-terminated; the daemon closes behind it. */
-static char *exchange(int fd, const char *path)
-{
-    static const char request[] = "GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    char *answer = malloc(ANSWER_MAX + 1);
-    size_t len = 0;
-    ssize_t got = send(fd, request, sizeof(request) - 1, MSG_NOSIGNAL);
-    if (!answer)
-        abort();
-    while (got > 0 && len < ANSWER_MAX) {
-        got = recv(fd, answer + len, ANSWER_MAX - len, 0);
-        len += got > 0 ? (size_t)got : 0;
-    }
-    answer[len] = 0;
-    if (got == 0 && len > 0)
-        return answer;
-    cli_fail("certmilld does not answer on %s: %s: look into its log", path,
-             got < 0 ? strerror(errno) : "the answer is empty or too long");
-    free(answer);
-    return NULL;
-}
-
-/* raw: prints the daemon's JSON as it is and returns it all the same. */
-static json_t *ask(const char *path, bool raw)
-{
-    int fd = -1;
-    if (connect_to(path, &fd) != CLI_DONE)
-        return NULL;
-    char *answer = exchange(fd, path);
-    close(fd);
-    if (!answer)
-        return NULL;
-    const char *body = strstr(answer, "\r\n\r\n");
-    bool good = strncmp(answer, "HTTP/1.1 200 ", 13) == 0 && body;
-    json_t *status = good ? json_loads(body + 4, 0, NULL) : NULL;
-    if (status && raw)
-        fputs(body + 4, stdout);
-    if (!status)
-        cli_fail("certmilld's answer on %s is not understood (%.40s): is it of this version?", path,
-                 answer);
-    free(answer);
-    return status;
-}
+#include "tools/daemon.h"
 
 /* --- for people --- */
 
@@ -193,12 +108,8 @@ static void print_refusals(json_t *refusals)
 
 static int run_status(struct cli *cli)
 {
-    const struct config *config = cli_config(cli);
-    if (!config)
-        return CLI_FAILED;
-    char *path = config_path(config, config->admin.socket);
-    json_t *status = ask(path, cli->json);
-    free(path);
+    uint32_t http_status = 0;
+    json_t *status = daemon_ask(cli, "GET", "/status", cli->json, &http_status);
     if (!status)
         return CLI_FAILED;
     if (!cli->json) {

@@ -68,9 +68,10 @@ static int ask(struct cli *cli, const json_t *before, struct asking *asking)
         return CLI_FAILED;
     int result = CLI_DONE;
     if (strcmp(daemon_error(answer), err_code(ERR_UNSUPPORTED)) == 0)
-        result = cli_fail("ca %s: its certificate does not let it sign lists: make one with keyUsage "
-                          "cRLSign",
-                          asking->ca);
+        result =
+            cli_fail("ca %s: its certificate does not let it sign lists: make one with keyUsage "
+                     "cRLSign",
+                     asking->ca);
     else if (strcmp(daemon_error(answer), err_code(ERR_NOT_FOUND)) == 0)
         result = cli_fail("the running certmilld has no ca '%s': reload or restart it", asking->ca);
     else if (status != 202)
@@ -90,9 +91,10 @@ static int check_all(const json_t *now, struct asking asking[], uint32_t count, 
         asking[i].done = number(one, "answered") >= asking[i].ticket;
         *out_done = *out_done && asking[i].done;
         if (!asking[i].done && code && number(one, "failures") > asking[i].failures)
-            return cli_fail("ca %s: no list could be made (%s): certmilld goes on trying, and serves "
-                            "the last one; look into its log",
-                            asking[i].ca, code);
+            return cli_fail(
+                "ca %s: no list could be made (%s): certmilld goes on trying, and serves "
+                "the last one; look into its log",
+                asking[i].ca, code);
     }
     return CLI_DONE;
 }
@@ -164,8 +166,8 @@ static int choose(struct cli *cli, const json_t *before, struct asking out[CAS_M
         return cli_config_ca(cli, ca) ? CLI_DONE : CLI_FAILED;
     }
     json_array_foreach(all, i, one) if (json_is_true(json_object_get(one, "signs")) &&
-                                        *out_count < CAS_MAX)
-        out[(*out_count)++].ca = json_string_value(json_object_get(one, "ca"));
+                                        *out_count < CAS_MAX) out[(*out_count)++]
+        .ca = json_string_value(json_object_get(one, "ca"));
     return *out_count > 0 ? CLI_DONE
                           : cli_fail("no ca may sign lists: keyUsage cRLSign is missing in their "
                                      "certificates");
@@ -244,13 +246,12 @@ static void add_row(struct table *table, const char *ca, const struct stored *st
 {
     char this_update[OUT_TIME_MAX], next_update[OUT_TIME_MAX];
     bool is_over = stored->there && stored->crl.next_update_s <= clock_wall_s();
-    table_row(table, ca, stored->there ? cell("%llu", (unsigned long long)stored->record.number) : "-",
-              out_time(stored->crl.this_update_s, this_update),
-              cell("%s%s", out_time(stored->crl.next_update_s, next_update),
-                   is_over ? " (over)" : ""),
-              cell("%llu", (unsigned long long)stored->crl.entry_count),
-              cell("%llu", (unsigned long long)stored->revoked),
-              cell("%zu", stored->crl.der.len));
+    table_row(
+        table, ca, stored->there ? cell("%llu", (unsigned long long)stored->record.number) : "-",
+        out_time(stored->crl.this_update_s, this_update),
+        cell("%s%s", out_time(stored->crl.next_update_s, next_update), is_over ? " (over)" : ""),
+        cell("%llu", (unsigned long long)stored->crl.entry_count),
+        cell("%llu", (unsigned long long)stored->revoked), cell("%zu", stored->crl.der.len));
 }
 
 static int run_show(struct cli *cli)
@@ -357,8 +358,8 @@ static const struct cli_option PUBLISH_OPTIONS[] = {
     CA_OPTION,
     {"wait", "SECONDS", "How long to wait until it is made; default 60.", false, false},
     {NULL}};
-static const struct cli_option SHOW_OPTIONS[] = {
-    {"ca", "NAME", "Of this CA alone.", false, false}, {NULL}};
+static const struct cli_option SHOW_OPTIONS[] = {{"ca", "NAME", "Of this CA alone.", false, false},
+                                                 {NULL}};
 static const struct cli_option FETCH_OPTIONS[] = {
     {"ca", "NAME", "Of this CA; needed when the configuration has more than one.", false, false},
     {"der", NULL, "DER, not PEM.", false, false},
@@ -384,7 +385,8 @@ static const struct cli_command COMMAND_SHOW = {
     .name = "show",
     .summary = "show number, times and entries of the revocation lists",
     .text =
-        "From the store, also while certmilld is down. ENTRIES is what the list has, REVOKED what is "
+        "From the store, also while certmilld is down. ENTRIES is what the list has, REVOKED what "
+        "is "
         "revoked or on hold in the store by now: they differ when the next list is still to come.",
     .examples = " certmill -c certmill.yaml crl show\n"
                 " certmill -c certmill.yaml --json crl show | jq '.crls[] | select(.over)'",

@@ -30,8 +30,7 @@ static int read_act(struct cli *cli, struct wish *out)
     out->act = hold ? "hold" : release ? "release" : "revoke";
     if (!out->reason)
         return CLI_DONE;
-    if (!crl_reason_from_text(out->reason, &reason) ||
-        reason == REASON_REMOVE)
+    if (!crl_reason_from_text(out->reason, &reason) || reason == REASON_REMOVE)
         return cli_usage(cli, "'%.64s' is not a reason", out->reason);
     if (reason == REASON_HOLD) {
         out->act = "hold";
@@ -42,8 +41,7 @@ static int read_act(struct cli *cli, struct wish *out)
 
 /* --- finding --- */
 
-static int find_device(struct cli *cli, struct shelf *shelf, struct bytes id,
-                       struct cert_view *out)
+static int find_device(struct cli *cli, struct shelf *shelf, struct bytes id, struct cert_view *out)
 {
     const char *line = cli_get(cli, "line");
     uint32_t found = 0;
@@ -63,8 +61,9 @@ static int find_device(struct cli *cli, struct shelf *shelf, struct bytes id,
         return cli_fail("no line has a device '%.80s': see `certmill cert list --device`",
                         cli_get(cli, "device"));
     return found == 1 ? CLI_DONE
-                      : cli_usage(cli, "%u lines have a device of this id: say which one with "
-                                       "--line",
+                      : cli_usage(cli,
+                                  "%u lines have a device of this id: say which one with "
+                                  "--line",
                                   found);
 }
 
@@ -96,8 +95,9 @@ static int find(struct cli *cli, struct shelf *shelf, struct cert_view *out)
     const char *name = serial ? serial : fingerprint;
     uint64_t number;
     if (bytes_to_u64(bytes_of_str(name), UINT64_MAX, &number) && strlen(name) < 2 * SERIAL_LEN)
-        return cli_usage(cli, "'%.80s' is neither a serial number (32 hex digits) nor a SHA-256 "
-                              "fingerprint (64)",
+        return cli_usage(cli,
+                         "'%.80s' is neither a serial number (32 hex digits) nor a SHA-256 "
+                         "fingerprint (64)",
                          name);
     return shelf_cert_find(shelf, name, out);
 }
@@ -150,7 +150,9 @@ static int refused(const json_t *answer, const struct wish *wish)
 static void print_done(struct cli *cli, const struct wish *wish)
 {
     static const char *const done[] = {"revoked", "on hold", "released"};
-    const char *now = done[strcmp(wish->act, "hold") == 0 ? 1 : strcmp(wish->act, "release") == 0 ? 2 : 0];
+    const char *now = done[strcmp(wish->act, "hold") == 0      ? 1
+                           : strcmp(wish->act, "release") == 0 ? 2
+                                                               : 0];
     if (!cli->json) {
         printf("%s: certificate %s of device %s, line %s\n", now, wish->serial, wish->device,
                wish->line);
@@ -224,8 +226,8 @@ static const struct cli_option REVOKE_OPTIONS[] = {
      "superseded, cessationOfOperation, privilegeWithdrawn, aACompromise (RFC 5280 5.3.1). "
      "certificateHold is the same as --hold.",
      false, false},
-    {"hold", NULL, "Put it on hold: it is on the list, and nothing is issued for its device.", false,
-     false},
+    {"hold", NULL, "Put it on hold: it is on the list, and nothing is issued for its device.",
+     false, false},
     {"release", NULL, "Take a hold back.", false, false},
     {"yes", NULL, "Do not ask back. Needed where nobody can be asked, and with --json.", false,
      false},

@@ -45,9 +45,9 @@ static int connect_to(const char *path, int *out_fd)
 static char *exchange(int fd, const char *path, const char *method, const char *target)
 {
     char request[1024];
-    int request_len = snprintf(request, sizeof(request),
-                               "%s %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n",
-                               method, target);
+    int request_len =
+        snprintf(request, sizeof(request),
+                 "%s %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", method, target);
     char *answer = malloc(ANSWER_MAX + 1);
     size_t len = 0;
     if (!answer || request_len >= (int)sizeof(request))

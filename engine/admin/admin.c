@@ -20,7 +20,7 @@ enum { REQUEST_MAX = 4096, ANSWER_MAX = 512 * 1024, PASSWD_MAX = 4096 };
 enum { LISTEN_PORT, LISTEN_SOCKET };
 
 struct client {
-    int fd; /* -1: free */
+    int fd;        /* -1: free */
     bool is_local; /* by the unix socket */
     uint64_t until_ns;
     size_t got;
@@ -158,7 +158,8 @@ static void client_close(struct client *client)
 static void client_accept(struct admin *admin, int listener)
 {
     int fd;
-    while ((fd = accept4(admin->listen_fds[listener], NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
+    while ((fd = accept4(admin->listen_fds[listener], NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >=
+           0) {
         struct client *free_slot = NULL;
         for (uint32_t i = 0; i < ADMIN_CLIENTS_MAX; i++) {
             if (admin->clients[i].fd < 0) {
@@ -326,10 +327,11 @@ static enum err open_socket(struct admin *admin, const char *path, char detail[2
         }
     }
     unlink(path); /* left by a killed daemon: the store's lock says that no other one runs */
-    admin->listen_fds[LISTEN_SOCKET] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    admin->listen_fds[LISTEN_SOCKET] =
+        socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     mode_t mask = umask(0177);
-    enum err err =
-        listen_on(admin->listen_fds[LISTEN_SOCKET], (const struct sockaddr *)&address, sizeof(address));
+    enum err err = listen_on(admin->listen_fds[LISTEN_SOCKET], (const struct sockaddr *)&address,
+                             sizeof(address));
     umask(mask);
     if (err != ERR_OK) {
         snprintf(detail, 256, "%s: %s", path, strerror(errno));

@@ -37,9 +37,9 @@ static bool get_large(struct bytes *reader, uint8_t tag, struct bytes *out_conte
 /* --- entries --- */
 
 static const char *const reasons[] = {
-    "unspecified",     "keyCompromise", "cACompromise",  "affiliationChanged",
-    "superseded",      "cessationOfOperation", "certificateHold", NULL,
-    "removeFromCRL",   "privilegeWithdrawn", "aACompromise"};
+    "unspecified",   "keyCompromise",        "cACompromise",    "affiliationChanged",
+    "superseded",    "cessationOfOperation", "certificateHold", NULL,
+    "removeFromCRL", "privilegeWithdrawn",   "aACompromise"};
 enum { REASON_COUNT = sizeof(reasons) / sizeof(reasons[0]) };
 
 const char *crl_reason_text(uint8_t reason)

@@ -27,7 +27,8 @@ struct crl_view {
     struct extensions extensions;
     struct bytes number; /* INTEGER contents of cRLNumber, not negative; empty when absent */
     struct bytes aki;    /* keyIdentifier octets */
-    bool unknown_critical; /* here or in an entry: not a full list of one issuer, or newer than us */
+    bool
+        unknown_critical; /* here or in an entry: not a full list of one issuer, or newer than us */
 };
 
 struct crl_entry {

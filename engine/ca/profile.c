@@ -119,7 +119,8 @@ static enum err resolve_keys(struct profile_config *config, char out_detail[DETA
     return ERR_OK;
 }
 
-/* RFC 5280 4.2.1.13 and RFC 3986: who reads the certificate fetches from there, so an absolute URL. */
+/* RFC 5280 4.2.1.13 and RFC 3986: who reads the certificate fetches from there, so an absolute URL.
+ */
 bool profile_crl_url_is_good(const char *url)
 {
     size_t len = strlen(url);

@@ -270,8 +270,7 @@ static void check_crls(struct check *check)
             complain(check, PATH("cas[%u].crl.lifetime", i), "'%s': expected a duration like 7d",
                      crl->lifetime);
         }
-        if (crl->on_revocation &&
-            (!config_duration(crl->on_revocation, &seconds) || seconds < 0)) {
+        if (crl->on_revocation && (!config_duration(crl->on_revocation, &seconds) || seconds < 0)) {
             complain(check, PATH("cas[%u].crl.on_revocation", i),
                      "'%s': expected a duration like 60s, or 0s: on schedule alone",
                      crl->on_revocation);

@@ -228,8 +228,8 @@ static enum err finish(struct crl_maker *maker, const struct rt_ca *ca, struct c
         err = sign(maker, ca, tbs);
     }
     if (err == ERR_OK) {
-        err = crl_assemble(builder, bytes_of(maker->sign.signature, maker->sign.signature_len),
-                           &der);
+        err =
+            crl_assemble(builder, bytes_of(maker->sign.signature, maker->sign.signature_len), &der);
     }
     if (err == ERR_OK) {
         err = check(ca, der, &crl);

@@ -204,7 +204,8 @@ static void take_snapshot(struct crl_publisher *publisher)
     }
 }
 
-/* What the store has is served before anything is made: a token that is down keeps nobody from it. */
+/* What the store has is served before anything is made: a token that is down keeps nobody from it.
+ */
 static void serve_stored(struct crl_publisher *publisher, struct seat *seat)
 {
     struct crl_blob *blob = NULL;
@@ -445,11 +446,11 @@ enum err crl_publisher_start(struct shared *shared, struct snapshot *snapshot, u
         err = store_reader_new(shared->store, &publisher->maker.reader);
     }
     if (err == ERR_OK) {
-        *out = publisher; /* core 0 finds it there when it has signed */
+        *out = publisher;         /* core 0 finds it there when it has signed */
         take_snapshot(publisher); /* so that there is a status from the start */
         show(publisher);
         err = pthread_create(&publisher->thread, NULL, publisher_main, publisher) == 0 ? ERR_OK
-                                                                                        : ERR_IO;
+                                                                                       : ERR_IO;
     }
     if (err != ERR_OK) {
         *out = NULL;

@@ -1,17 +1,15 @@
 /* crl_publisher.h: keeps a signed revocation list of every CA, on a thread of its own.
  *
- * Promise: a list is made on schedule, after revocations and when an operator asks (cas[].crl of the
- *          configuration); its signature is verified and the list committed before anybody gets it,
- *          so that its number only ever rises, also over a kill -9. What fails is tried again with
- *          back-off, and the last list stays served, also past its nextUpdate.
- * Owner:   a list is one read-only buffer, counted by those who use it: the publisher, each core,
- *          and each exchange that is being answered with it.
- * Threads: start, snapshot, ask, status, stop and free on the main thread; crl_publisher_signed on
- *          core 0, which signs; crl_blob_ref and _unref anywhere.
- * Errors:  of a list: ERR_NO_SPACE (past CRL_DER_MAX; an Ed25519 or ML-DSA key: past
- *          SIGN_INPUT_MAX), those of the HSM queue and the store, ERR_SIGNATURE_WRONG.
- * Limits:  CAS_MAX, CRL_* (limits.h). While a list is made the store writer is held up as long as
- *          writing it to disk takes.
+ * Promise: a list is made on schedule, after revocations and when an operator asks (cas[].crl of
+ * the configuration); its signature is verified and the list committed before anybody gets it, so
+ * that its number only ever rises, also over a kill -9. What fails is tried again with back-off,
+ * and the last list stays served, also past its nextUpdate. Owner:   a list is one read-only
+ * buffer, counted by those who use it: the publisher, each core, and each exchange that is being
+ * answered with it. Threads: start, snapshot, ask, status, stop and free on the main thread;
+ * crl_publisher_signed on core 0, which signs; crl_blob_ref and _unref anywhere. Errors:  of a
+ * list: ERR_NO_SPACE (past CRL_DER_MAX; an Ed25519 or ML-DSA key: past SIGN_INPUT_MAX), those of
+ * the HSM queue and the store, ERR_SIGNATURE_WRONG. Limits:  CAS_MAX, CRL_* (limits.h). While a
+ * list is made the store writer is held up as long as writing it to disk takes.
  */
 #ifndef CERTMILL_PIPELINE_CRL_PUBLISHER_H
 #define CERTMILL_PIPELINE_CRL_PUBLISHER_H
@@ -72,7 +70,7 @@ struct crl_status {
     uint64_t number; /* 0: there is none yet */
     uint64_t entry_count, der_len;
     int64_t this_update_s, next_update_s;
-    uint64_t made, failures; /* since start */
+    uint64_t made, failures;  /* since start */
     uint64_t asked, answered; /* tickets */
     enum err last_err;        /* of the last attempt */
 };

@@ -141,7 +141,7 @@ static uint16_t revoke(struct appliance *appliance, const struct operate_request
         return fail(out, err);
     }
     log_info("settled", "cert=%" PRIu64 " act=%s who=%s", wish.item.cert_log,
-             wish.item.act == SETTLE_RELEASE      ? "release"
+             wish.item.act == SETTLE_RELEASE   ? "release"
              : wish.item.reason == REASON_HOLD ? "hold"
                                                : "revoke",
              request->who);

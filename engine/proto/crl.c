@@ -26,8 +26,7 @@ static bool crl_match(struct bytes method, struct bytes path, struct proto_route
     if (!bytes_starts_with(path, prefix))
         return false;
     *out = (struct proto_route){.proto = &proto_crl};
-    *out_err =
-        match_name(method, bytes_of(path.ptr + prefix.len, path.len - prefix.len), out);
+    *out_err = match_name(method, bytes_of(path.ptr + prefix.len, path.len - prefix.len), out);
     return true;
 }
 
@@ -42,8 +41,8 @@ static enum err crl_decode_request(const struct proto_route *route, const struct
     return ERR_OK;
 }
 
-/* Caches may keep it until its nextUpdate (RFC 9111 5.2.2.1). A list that is over is still better than
- * none, but whoever gets it shall ask again. */
+/* Caches may keep it until its nextUpdate (RFC 9111 5.2.2.1). A list that is over is still better
+ * than none, but whoever gets it shall ask again. */
 static enum err crl_encode(const struct proto_route *route, const struct proto_line *line,
                            const struct proto_request *request, const struct proto_message *message,
                            const struct proto_outcome outcomes[], struct arena *arena,

@@ -1,7 +1,7 @@
 /* Does OpenSSL read the same revocation list out of every octet string that crl_decode accepts?
  *
- * Oracles: d2i_X509_CRL takes all of it; issuer, times, number, key identifier, signature, and every
- * entry's serial, time and reason agree, in the same order.
+ * Oracles: d2i_X509_CRL takes all of it; issuer, times, number, key identifier, signature, and
+ * every entry's serial, time and reason agree, in the same order.
  */
 #include "asn1/crl.h"
 #include "asn1/der.h"
@@ -76,7 +76,8 @@ static void check_extensions(const struct crl_view *crl, X509_CRL *theirs)
     CHECK(number != NULL || critical == -1);
     CHECK(number == NULL ? crl->number.len == 0 : integer_is(number, crl->number));
     ASN1_INTEGER_free(number);
-    AUTHORITY_KEYID *aki = X509_CRL_get_ext_d2i(theirs, NID_authority_key_identifier, &critical, NULL);
+    AUTHORITY_KEYID *aki =
+        X509_CRL_get_ext_d2i(theirs, NID_authority_key_identifier, &critical, NULL);
     CHECK(aki != NULL || critical == -1);
     CHECK(aki == NULL || aki->keyid == NULL ? crl->aki.len == 0
                                             : bytes_eq(of_string(aki->keyid), crl->aki));

@@ -75,7 +75,16 @@ static void test_openssl_lists(void **state)
 
 /* --- what breaks a rule --- */
 
-enum part { PART_VERSION, PART_ALG, PART_ISSUER, PART_THIS, PART_NEXT, PART_ENTRIES, PART_TAIL, PARTS };
+enum part {
+    PART_VERSION,
+    PART_ALG,
+    PART_ISSUER,
+    PART_THIS,
+    PART_NEXT,
+    PART_ENTRIES,
+    PART_TAIL,
+    PARTS
+};
 
 /* hex of each part of a good TBSCertList; a case replaces one of them */
 static const char *const good[PARTS] = {
@@ -148,7 +157,8 @@ static void test_rules(void **state)
         {PART_ENTRIES, "30163014020105" TIME "0500", ERR_BAD_CRL, "something else behind"},
         {PART_ENTRIES, "30223020020105" TIME "300c300a0603551d1504030a0101", ERR_OK, "a reason"},
         {PART_ENTRIES, "30223020020105" TIME "300c300a0603551d1504030a0107", ERR_BAD_CRL, "unused"},
-        {PART_ENTRIES, "30223020020105" TIME "300c300a0603551d1504030a010b", ERR_BAD_CRL, "unknown"},
+        {PART_ENTRIES, "30223020020105" TIME "300c300a0603551d1504030a010b", ERR_BAD_CRL,
+         "unknown"},
         {PART_ENTRIES, "30223020020105" TIME "300c300a0603551d150403020101", ERR_BAD_CRL,
          "an INTEGER is no reason"},
         {PART_TAIL, "", ERR_OK, "no extensions"},
@@ -187,8 +197,8 @@ static void test_version_1_has_no_entry_extensions(void **state)
     der_open(&out, DER_SEQUENCE);
     for (enum part i = PART_ALG; i < PART_ENTRIES; i++)
         der_put_raw(&out, bytes_of(part, put_hex(part, good[i])));
-    der_put_raw(&out, bytes_of(part, put_hex(part, "30223020020105" TIME
-                                                   "300c300a0603551d1504030a0101")));
+    der_put_raw(
+        &out, bytes_of(part, put_hex(part, "30223020020105" TIME "300c300a0603551d1504030a0101")));
     der_close(&out);
     der_put_raw(&out, bytes_of(part, put_hex(part, good[PART_ALG])));
     der_put_bits(&out, BYTES_LIT("sig"));

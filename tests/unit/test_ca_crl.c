@@ -1,5 +1,5 @@
-/* Does a list hold exactly the revocations it was given, signed, whatever their number, and what does
- * it cost? */
+/* Does a list hold exactly the revocations it was given, signed, whatever their number, and what
+ * does it cost? */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -253,8 +253,10 @@ static void test_its_bound(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lists_of_every_length), cmocka_unit_test(test_every_kind_of_key),
-        cmocka_unit_test(test_serials_of_other_forms), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_lists_of_every_length),
+        cmocka_unit_test(test_every_kind_of_key),
+        cmocka_unit_test(test_serials_of_other_forms),
+        cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_its_bound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

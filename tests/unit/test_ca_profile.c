@@ -851,9 +851,18 @@ static void test_configurations_that_cannot_be(void **state)
 static void test_crl_urls(void **state)
 {
     (void)state;
-    const char *const bad[] = {"",         "http://",           "https://",         "http:///crl",
-                               "HTTP://a", "ldap://host/x",     "/crl/a.crl",       "http://a/b c",
-                               "http://a/\"", "http://a/\xc3\xa4", "http://a/\n",     "http://a/{x}"};
+    const char *const bad[] = {"",
+                               "http://",
+                               "https://",
+                               "http:///crl",
+                               "HTTP://a",
+                               "ldap://host/x",
+                               "/crl/a.crl",
+                               "http://a/b c",
+                               "http://a/\"",
+                               "http://a/\xc3\xa4",
+                               "http://a/\n",
+                               "http://a/{x}"};
     char url[CRL_URL_MAX + 2];
 
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
@@ -868,10 +877,11 @@ static void test_crl_urls(void **state)
     assert_true(profile_crl_url_is_good(url));
 
     /* the longest one stands beside every other fixed extension */
-    const struct profile_config config = {
-        .name = "tls", .ext_key_usage = EKU_SERVER_AUTH | EKU_CLIENT_AUTH | EKU_CMC_RA | EKU_CMC_CA |
-                                        EKU_CM_KGA | EKU_ANY,
-        .crl_url = url};
+    const struct profile_config config = {.name = "tls",
+                                          .ext_key_usage = EKU_SERVER_AUTH | EKU_CLIENT_AUTH |
+                                                           EKU_CMC_RA | EKU_CMC_CA | EKU_CM_KGA |
+                                                           EKU_ANY,
+                                          .crl_url = url};
     uint8_t key_id[64] = {1};
     issuer.ski = BYTES_ARRAY(key_id);
     profile_free(compile(&config));

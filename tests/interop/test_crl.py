@@ -148,6 +148,14 @@ def test_configurations_that_cannot_be():
         assert "profiles[0].crl_url" in refused(a, "config", "check")
 
 
+def test_default_schedule():
+    with Appliance(config=lambda c: c["cas"][0].pop("crl")) as a:
+        shown = wait_for(lambda: next((c for c in a.tool_json("crl", "show")["crls"] if c["number"]), None))
+        assert shown["number"] == 1 and not shown["over"]
+        crl = x509.load_pem_x509_crl(a.tool("crl", "fetch").encode())
+        assert (crl.next_update - crl.last_update).days == 7
+
+
 def test_none_on_schedule_but_on_demand():
     with appliance(crl={"every": "none"}) as a:
         time.sleep(1)

@@ -14,7 +14,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from certmill import BIN, SLOW, Appliance, csr, free_port, new_key, run
+from certmill import BIN, SANITIZED, SLOW, Appliance, csr, free_port, new_key, run
 
 REVOKE_MANY = BIN / "revoke_many"
 
@@ -88,7 +88,11 @@ def openssl_verify(a, cert, tmp_path):
 
 # --- what a list is -----------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("kind", ["p256", "rsa3072", "ed25519"])
+# SoftHSM leaks with Ed25519 keys, which LeakSanitizer lays at certmill's door
+needs_ed25519 = pytest.mark.skipif(SANITIZED, reason="SoftHSM leaks with Ed25519 keys")
+
+
+@pytest.mark.parametrize("kind", ["p256", "rsa3072", pytest.param("ed25519", marks=needs_ed25519)])
 def test_empty_list_by_http_and_https(kind, tmp_path):
     with appliance(ca_key=kind) as a:
         crl = wait_crl(a)
@@ -434,6 +438,25 @@ def test_a_hundred_thousand(tmp_path):
         a.tool("crl", "publish")
         got = slow.communicate(timeout=60 * SLOW)[0]
         assert slow.returncode == 0 and got == tls
+
+
+@needs_ed25519
+def test_too_many_for_ed25519():
+    """Its signature is over the list itself: what does not fit a signer's job is refused in plain words."""
+    with appliance(ca_key="ed25519") as a:
+        cert = a.enroll_cert(csr("device-0", new_key()))
+        wait_crl(a)
+        issuer = a.tool_json("cert", "show", serial_hex(cert))["issuer_id"]
+        for count, fits in ((150, True), (300, False)):
+            a.stop()
+            run([REVOKE_MANY, a.dir / "store", issuer, count])
+            a.start()
+            if fits:
+                a.tool("crl", "publish")
+            else:
+                assert "no-space" in refused(a, "crl", "publish")
+        assert "crl-too-large" in a.log_text() and a.metric("crl_failures_total") > 0
+        assert len(fetch(a)) == 150
 
 
 def test_very_slow_readers_are_left_behind(tmp_path):

@@ -336,9 +336,8 @@ void net_each_request(struct net *net, void (*fn)(void *ctx, struct net_request 
             fn(ctx, pool_at(&net->exchanges, i));
 }
 
-void net_abort(struct net *net, struct net_request *request)
+void net_abort(struct net_request *request)
 {
-    (void)net;
     if (request->conn != NULL)
         conn_kill(request->conn);
 }

@@ -115,7 +115,7 @@ void net_respond(struct net *net, struct net_request *request,
 void net_each_request(struct net *net, void (*fn)(void *ctx, struct net_request *request),
                       void *ctx);
 /* Ends its connection where it stands. */
-void net_abort(struct net *net, struct net_request *request);
+void net_abort(struct net_request *request);
 
 /* Once per turn, after the stages: encrypts and queues what can go out, resumes paused readers,
  * which may call on_request. */

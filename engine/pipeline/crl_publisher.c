@@ -181,6 +181,9 @@ static void seat_all(struct crl_publisher *publisher)
         if (!seat->used) {
             *seat = (struct seat){.used = true, .issuer_id = ca->issuer_id};
             snprintf(seat->status.name, sizeof(seat->status.name), "%s", ca->name);
+            if (!ca->crl) {
+                log_warn("crl-none", "ca=%s: its certificate lacks cRLSign in keyUsage", ca->name);
+            }
         }
         seat->ca = ca;
         seat->status.signs = ca->crl != NULL;

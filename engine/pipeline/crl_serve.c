@@ -31,22 +31,17 @@ bool crl_core_signed(struct core *core, const struct sign_result *result)
     return true;
 }
 
-struct newer {
-    struct core *core;
-    const struct crl_blob *blob;
-};
-
 /* Who reads that slowly gets no more of it: else every generation would stay in memory. */
 static void end_old(void *ctx, struct net_request *request)
 {
-    const struct newer *newer = ctx;
+    const struct crl_blob *newest = ctx;
     const struct exchange *exchange = (const struct exchange *)(void *)request;
     const struct crl_blob *old = exchange->crl;
-    if (old && strcmp(old->name, newer->blob->name) == 0 &&
-        old->number + CRL_GENERATIONS_MAX <= newer->blob->number) {
+    if (old && strcmp(old->name, newest->name) == 0 &&
+        old->number + CRL_GENERATIONS_MAX <= newest->number) {
         log_warn("crl-reader-slow", "request=%s: its list %llu is %d generations old",
                  exchange->request_id, (unsigned long long)old->number, CRL_GENERATIONS_MAX);
-        net_abort(newer->core->net, request);
+        net_abort(request);
     }
 }
 
@@ -55,8 +50,7 @@ void crl_core_take(struct core *core, uint32_t seat, struct crl_blob *blob)
     crl_blob_unref(core->crls[seat]);
     core->crls[seat] = blob;
     if (blob) {
-        struct newer newer = {core, blob};
-        net_each_request(core->net, end_old, &newer);
+        net_each_request(core->net, end_old, blob);
     }
 }
 

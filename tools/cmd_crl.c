@@ -14,9 +14,6 @@
 
 enum { WAIT_S_MAX = 3600, LOOK_MS = 100 };
 
-static const struct cli_option CA_OPTION = {
-    "ca", "NAME", "Of this CA; default: of all that may sign lists.", false, false};
-
 /* --- publish --- */
 
 struct asking {
@@ -355,7 +352,7 @@ static int run_fetch(struct cli *cli)
 /* --- table --- */
 
 static const struct cli_option PUBLISH_OPTIONS[] = {
-    CA_OPTION,
+    {"ca", "NAME", "Of this CA; default: of all that may sign lists.", false, false},
     {"wait", "SECONDS", "How long to wait until it is made; default 60.", false, false},
     {NULL}};
 static const struct cli_option SHOW_OPTIONS[] = {{"ca", "NAME", "Of this CA alone.", false, false},

@@ -126,6 +126,13 @@
 #define TRUST_ANCHORS_MAX 64
 #define SNAPSHOTS_MAX     4 /* configurations alive at once: the current and those still in use */
 
+/* revocation lists */
+#define CRL_DER_MAX         (256u * 1024 * 1024) /* one CRL: some five million entries of 49 octets */
+#define CRL_GENERATIONS_MAX 4    /* of one CA in memory: the newest, and what slow clients still read */
+#define CRL_URL_MAX         160  /* distribution point in a certificate */
+#define CRL_RETRY_MIN_MS    1000 /* after a failure, doubled each time up to */
+#define CRL_RETRY_MAX_MS    60000
+
 /* timers, milliseconds (defaults; the configuration may lower them) */
 #define HANDSHAKE_TIMEOUT_MS 10000
 #define HEADER_TIMEOUT_MS    10000
@@ -149,6 +156,8 @@ static_assert((RECV_BUFFERS_PER_CORE & (RECV_BUFFERS_PER_CORE - 1)) == 0, "ring 
 static_assert(EXCHANGES_RESERVE < EXCHANGES_PER_CORE_MAX / 2, "the reserve is the smaller part");
 static_assert(EXCHANGE_DEADLINE_MS >= SIGN_DEADLINE_MS, "a signer's answer still finds its exchange");
 static_assert(CA_CERTS_MAX >= CERT_CHAIN_MAX + CA_PREVIOUS_MAX + 2, "its chain, its past, two links");
+static_assert(CRL_DER_MAX < 1ull << 32, "a CRL's length has four octets");
+static_assert(CRL_GENERATIONS_MAX >= 2, "one is read while the next is made");
 static_assert(STORE_JOB_DATA_MAX >= CERT_DER_MAX, "a certificate fits its job");
 
 #endif

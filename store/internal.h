@@ -209,8 +209,8 @@ struct store {
     uint64_t secret[2]; /* of this process: seals commit tokens */
     _Atomic uint64_t synced_txn;
 
-    /* held while waiting for write_lock: who waits is next, so that a busy writer, which unlocks and
-     * locks again at once, lets the main thread in after its transaction */
+    /* held while waiting for write_lock: who waits is next, so that a busy writer, which unlocks
+     * and locks again at once, lets the main thread in after its transaction */
     pthread_mutex_t next_lock;
     pthread_mutex_t write_lock; /* around a write transaction and what follows from it: */
     struct journal_head head;

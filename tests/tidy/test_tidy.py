@@ -94,6 +94,7 @@ MAY_INCLUDE = {
     "bench": ENGINE | {"hsm/queue", "hsm/p11", "hsm/sim", "store"},
     "tests/unit": ENGINE | {"hsm/queue", "hsm/p11", "hsm/signer", "hsm/null", "hsm/sim", "store", "bench", "tools"},
     "tests/fuzz": ENGINE | {"hsm/queue", "hsm/p11", "hsm/signer", "store"},
+    "tests/lib": {"engine/base", "engine/asn1", "engine/proto"},
     "deploy/deps": set(),
 }
 

@@ -399,6 +399,16 @@ static bool same_text(const char *a, const char *b)
     return (!a && !b) || (a && b && strcmp(a, b) == 0);
 }
 
+/* The hsm queue knows keys by their order. */
+static bool same_signer_keys(const struct config *now, const struct config *next)
+{
+    bool same = now->cmp_signers_count == next->cmp_signers_count;
+    for (uint32_t i = 0; same && i < now->cmp_signers_count; i++) {
+        same = same_text(now->cmp_signers[i].key, next->cmp_signers[i].key);
+    }
+    return same;
+}
+
 static const char *needs_restart(const struct config *now, const struct config *next)
 {
     if (!same_text(now->store.dir, next->store.dir) ||
@@ -426,7 +436,10 @@ static const char *needs_restart(const struct config *now, const struct config *
         same = same_text(now->cas[i].name, next->cas[i].name) &&
                same_text(now->cas[i].key, next->cas[i].key);
     }
-    return same ? NULL : "listeners, tokens or CA keys";
+    if (!same) {
+        return "listeners, tokens or CA keys";
+    }
+    return same_signer_keys(now, next) ? NULL : "the keys of cmp_signers";
 }
 
 static int free_old_slot(const struct appliance *appliance)

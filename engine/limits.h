@@ -149,6 +149,7 @@ static_assert((RECV_BUFFERS_PER_CORE & (RECV_BUFFERS_PER_CORE - 1)) == 0, "ring 
 static_assert(EXCHANGES_RESERVE < EXCHANGES_PER_CORE_MAX / 2, "the reserve is the smaller part");
 static_assert(EXCHANGE_DEADLINE_MS >= SIGN_DEADLINE_MS, "a signer's answer still finds its exchange");
 static_assert(CA_CERTS_MAX >= CERT_CHAIN_MAX + CA_PREVIOUS_MAX + 2, "its chain, its past, two links");
+static_assert(KEYS_MAX >= 2 * (CAS_MAX + CMP_SIGNERS_MAX), "all keys, and as many after a reload");
 static_assert(STORE_JOB_DATA_MAX >= CERT_DER_MAX, "a certificate fits its job");
 
 #endif

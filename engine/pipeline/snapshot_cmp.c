@@ -87,6 +87,16 @@ static enum err load_key(struct compile *c, const struct config_cmp_signer *from
     return ERR_OK;
 }
 
+/* Keys in tokens come after those of the CAs, in the order of the configuration (snapshot_hsm_keys). */
+static uint32_t key_index_of(const struct config *config, uint32_t signer_index)
+{
+    uint32_t key_index = config->cas_count;
+    for (uint32_t i = 0; i < signer_index; i++) {
+        key_index += config->cmp_signers[i].key != NULL;
+    }
+    return key_index;
+}
+
 static enum err build_sender(struct compile *c, struct rt_signer *signer)
 {
     uint8_t *der = malloc(NAME_DER_MAX + 8);
@@ -107,6 +117,7 @@ enum err snapshot_cmp_signer(struct compile *c, uint32_t index)
     struct rt_signer *signer = &c->snapshot->signers[index];
     c->snapshot->signer_count++;
     signer->name = from->name;
+    signer->key_index = key_index_of(c->config, index);
     enum err err = snapshot_each_cert(c, from->certificate, add_chain, signer);
     for (uint32_t i = 0; i < from->chain_count && err == ERR_OK; i++) {
         err = snapshot_each_cert(c, from->chain[i], add_chain, signer);

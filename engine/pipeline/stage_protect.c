@@ -228,13 +228,30 @@ enum verdict stage_protect(struct core *core, struct exchange *exchange)
     return exchange->waits > 0 ? VERDICT_WAIT_SIGNER : protected_all(exchange);
 }
 
+/* No signature of a token leaves unverified: a faulty one can give the key away. */
+static enum err check_signed(const struct unit *unit, const struct sign_result *result)
+{
+    const struct rt_signer *signer = unit->exchange->line->signer;
+    if (result->err != ERR_OK) {
+        return result->err;
+    }
+    struct verify_job job = {
+        .alg = signer->alg,
+        .spki = &signer->cert.spki,
+        .message = unit->answer.to_protect,
+        .signature = bytes_of(result->signature, result->signature_len),
+    };
+    return verify_one(&job) == ERR_OK ? ERR_OK : ERR_SIGNER_FAILED;
+}
+
 void protect_done(struct core *core, struct unit *unit, const struct sign_result *result)
 {
     struct exchange *exchange = unit->exchange;
-    if (result->err == ERR_OK) {
+    enum err err = check_signed(unit, result);
+    if (err == ERR_OK) {
         finish(unit, bytes_of(result->signature, result->signature_len));
     } else {
-        give_up(unit, result->err);
+        give_up(unit, err);
     }
     if (--exchange->waits == 0) {
         pipeline_resume_exchange(core, exchange, STAGE_PROTECT, protected_all(exchange));

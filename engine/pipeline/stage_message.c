@@ -369,6 +369,16 @@ static enum err follow(struct core *core, struct unit *unit)
     return err == ERR_OK ? authorize(unit) : err;
 }
 
+static enum err first_inner_err(const struct exchange *exchange)
+{
+    for (uint32_t i = 0; i < exchange->inner_count; i++) {
+        if (exchange->inner[i].err != ERR_OK) {
+            return exchange->inner[i].err;
+        }
+    }
+    return ERR_OK;
+}
+
 /* Every check is in: what each message may do. */
 static enum verdict follow_all(struct core *core, struct exchange *exchange)
 {
@@ -386,6 +396,9 @@ static enum verdict follow_all(struct core *core, struct exchange *exchange)
         }
     }
     reader_end(core->reader);
+    if (own->err == ERR_OK && exchange->line->proto.cmp->batch_fails_whole) {
+        own->err = first_inner_err(exchange);
+    }
     return own->err == ERR_OK ? VERDICT_FAN_OUT : VERDICT_REFUSE;
 }
 

@@ -72,6 +72,7 @@ struct rt_signer {
     enum sig_alg alg;
     struct softkey *key; /* NULL: in a token */
     uint32_t key_index;  /* then: in the hsm queue */
+    struct verify_key *verify_key; /* then: what the token makes is verified before use */
     struct bytes chain[CERT_CHAIN_MAX]; /* its certificate first */
     uint32_t chain_count;
     struct x509_cert cert;

@@ -350,7 +350,6 @@ BAD_REQUEST = {
     "implicit-confirm-twice": lambda f: one(f, infos=[info(IMPLICIT_CONFIRM, NULL)] * 2),
     "ids-twice": lambda f: ir([Request(cm.new_key(), device_name(), 3), Request(cm.new_key(), device_name(), 3)], f.mac),
     "ids-twice-apart": lambda f: ir([Request(cm.new_key(), device_name(), n) for n in (5, 9, 5)], f.mac),
-    "root-update-without-root": lambda f: genm([info(20)], f.mac),
     "root-update-of-no-certificate": lambda f: genm([info(20, seq(num(1)))], f.mac),
     "ca-certs-with-a-value": lambda f: genm([info(17, seq(num(1)))], f.mac),
     "template-with-a-value": lambda f: genm([info(19, utf8("x"))], f.mac),

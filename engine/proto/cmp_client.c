@@ -241,15 +241,16 @@ void cmp_client_checker_clear(struct cmp_client_checker *checker)
     secret_wipe(checker, sizeof(*checker));
 }
 
-enum err cmp_client_match(const struct cmp_client_ids *sent, struct bytes der, struct cmp_msg *out)
+enum err cmp_client_match(struct bytes transaction_id, struct bytes nonce, struct bytes der,
+                          struct cmp_msg *out)
 {
     struct cmp_msg msg;
     enum err err = cmp_msg_decode(der, &msg);
     if (err != ERR_OK)
         return err;
-    if (!bytes_eq(msg.header.transaction_id, BYTES_ARRAY(sent->transaction_id)))
+    if (!bytes_eq(msg.header.transaction_id, transaction_id))
         return ERR_CMP_TRANSACTION;
-    if (!bytes_eq(msg.header.recip_nonce, BYTES_ARRAY(sent->nonce)))
+    if (!bytes_eq(msg.header.recip_nonce, nonce))
         return ERR_CMP_RECIPIENT_NONCE;
     *out = msg;
     return ERR_OK;
@@ -411,7 +412,8 @@ enum err cmp_client_check(struct cmp_client_checker *checker, const struct cmp_c
 {
     struct cmp_msg msg;
     struct mac_params params;
-    enum err err = cmp_client_match(sent, der, &msg);
+    enum err err =
+        cmp_client_match(BYTES_ARRAY(sent->transaction_id), BYTES_ARRAY(sent->nonce), der, &msg);
     if (err != ERR_OK)
         return err;
     if (!msg.has_protection) {

@@ -109,7 +109,7 @@ void cmp_client_checker_clear(struct cmp_client_checker *checker);
 
 /* Decodes and holds transactionID and recipNonce against what was sent; protection is not looked
  * at. */
-enum err cmp_client_match(const struct cmp_client_ids *sent, struct bytes der,
+enum err cmp_client_match(struct bytes transaction_id, struct bytes nonce, struct bytes der,
                           struct cmp_msg *out) MUST_USE;
 /* The same, then the protection. An error message may lack it (its sender may not know whom to
  * protect it for): *out_protected is then false and its word is only that. */

@@ -289,3 +289,38 @@ enum sig_alg sig_alg_from_der(struct bytes der)
     }
     return pss_from_der(der);
 }
+
+enum hash_alg hash_alg_from_der(struct bytes der)
+{
+    struct bytes alg, oid, null;
+    bool has_null;
+    if (!der_get(&der, DER_SEQUENCE, &alg) || der.len > 0 || !der_get_oid(&alg, &oid) ||
+        !der_get_optional(&alg, DER_NULL, &null, &has_null) || alg.len > 0 ||
+        (has_null && null.len > 0))
+        return HASH_NONE;
+    return hash_alg_from_oid(oid);
+}
+
+struct bytes key_alg_der(enum key_alg alg)
+{
+    static const uint8_t p256_id[] = {0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01,
+                                   0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07};
+    static const uint8_t p384_id[] = {0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d,
+                                   0x02, 0x01, 0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22};
+    static const uint8_t rsa_id[] = {0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86,
+                                  0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00};
+    static const uint8_t ed25519_id[] = {0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70};
+
+    switch (alg) {
+    case KEY_EC_P256:
+        return BYTES_ARRAY(p256_id);
+    case KEY_EC_P384:
+        return BYTES_ARRAY(p384_id);
+    case KEY_RSA:
+        return BYTES_ARRAY(rsa_id);
+    case KEY_ED25519:
+        return BYTES_ARRAY(ed25519_id);
+    default:
+        return (struct bytes){0};
+    }
+}

@@ -64,5 +64,10 @@ struct bytes hmac_alg_oid(enum hash_alg alg);
  */
 enum hash_alg hash_alg_from_oid(struct bytes oid);
 enum hash_alg hmac_alg_from_oid(struct bytes oid);
+/* A whole AlgorithmIdentifier, without parameters or with NULL. */
+enum hash_alg hash_alg_from_der(struct bytes der);
+/* Complete AlgorithmIdentifier of a SubjectPublicKeyInfo (static memory; RFC 5480, 3279, 8410);
+ * empty for what has none here. */
+struct bytes key_alg_der(enum key_alg alg);
 
 #endif

@@ -99,6 +99,8 @@ void der_put_generalized_time(struct der_builder *builder, int64_t unix_s);
 bool der_finish(const struct der_builder *builder, struct bytes *out) MUST_USE;
 /* Bytes that identifier and length octets take before `len` bytes of contents. */
 size_t der_header_len(size_t len);
+/* Identifier and length octets alone; returns how many, 0 past the builder's largest length. */
+size_t der_header_write(uint8_t tag, size_t len, uint8_t out[8]);
 
 /* Unix seconds of 9999-12-31T23:59:59Z: "no well-defined expiration" (RFC 5280 4.1.2.5). */
 #define DER_TIME_NO_EXPIRY 253402300799ll

@@ -26,6 +26,15 @@ size_t der_header_len(size_t len)
     return 1 + length_len(len);
 }
 
+size_t der_header_write(uint8_t tag, size_t len, uint8_t out[8])
+{
+    if (len > DER_LEN_MAX)
+        return 0;
+    out[0] = tag;
+    store_length(out + 1, len);
+    return der_header_len(len);
+}
+
 struct der_builder der_builder_of(void *buf, size_t cap)
 {
     return (struct der_builder){.out = writer_of(buf, cap)};

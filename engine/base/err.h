@@ -65,6 +65,8 @@ enum err_class { ERR_CLASS_NONE, ERR_CLASS_PEER, ERR_CLASS_REFUSAL, ERR_CLASS_EN
                                                             "senderNonce.")                        \
     X(CMP_TRANSACTION, "cmp-unknown-transaction", PEER, "There is no transaction with this id "    \
                                                         "that waits for this message.")            \
+    X(CMP_NO_TRANSACTION, "cmp-no-transaction-id", PEER, "This message needs a transactionID of "  \
+                                                         "1 to 32 octets.")                        \
     X(CMP_CERT_ID, "cmp-bad-certificate-id", PEER, "The certificate id or hash names another "     \
                                                    "certificate than this message may.")           \
     X(CMP_NO_CERT_ID, "cmp-no-certificate-id", PEER, "Issuer and serial number are needed to name " \

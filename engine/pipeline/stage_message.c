@@ -326,6 +326,13 @@ static enum err adopt_outer(struct unit *unit)
     return ERR_OK;
 }
 
+static struct bytes cert_of(void *ctx, uint64_t log)
+{
+    const struct core *core = ctx;
+    struct cert_view cert;
+    return reader_cert(core->reader, log, &cert) == ERR_OK ? cert.der : (struct bytes){0};
+}
+
 static enum err follow(struct core *core, struct unit *unit)
 {
     struct exchange *exchange = unit->exchange;
@@ -351,8 +358,12 @@ static enum err follow(struct core *core, struct unit *unit)
         .is_hold = exchange->line->config->hold,
         .signer = unit->signer,
         .signer_log = caller->cert_log,
+        .line_id = exchange->line->line_id,
+        .cert_of = cert_of,
+        .ctx = core,
     };
     random_bytes(unit->context->nonce, sizeof(unit->context->nonce));
+    random_bytes(unit->context->new_id, sizeof(unit->context->new_id));
     put_binding(unit, unit->context->binding);
     err = message_resume(core, unit);
     return err == ERR_OK ? authorize(unit) : err;

@@ -280,17 +280,8 @@ enum err cmp_msg_decode(struct bytes der, struct cmp_msg *out)
 
 void cmp_protected_part(const struct cmp_msg *msg, uint8_t head[8], struct bytes out[2])
 {
-    size_t len = msg->header_and_body.len; /* below 2^24, as all of DER here */
-    size_t head_len = der_header_len(len);
+    size_t head_len = der_header_write(DER_SEQUENCE, msg->header_and_body.len, head);
 
-    head[0] = DER_SEQUENCE;
-    if (head_len == 2) {
-        head[1] = (uint8_t)len;
-    } else {
-        head[1] = (uint8_t)(0x80 | (head_len - 2));
-        for (size_t i = 2; i < head_len; i++)
-            head[i] = (uint8_t)(len >> 8 * (head_len - 1 - i));
-    }
     out[0] = bytes_of(head, head_len);
     out[1] = msg->header_and_body;
 }

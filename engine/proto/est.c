@@ -87,23 +87,6 @@ static bool est_match(struct bytes method, struct bytes path, struct proto_route
 
 /* --- decode --- */
 
-/* type/subtype, then nothing or parameters (RFC 9110 8.3.1), which have no meaning here. */
-static bool media_type_is(struct bytes content_type, const char *wanted)
-{
-    size_t len = strlen(wanted);
-
-    if (content_type.len < len ||
-        !bytes_eq_nocase(bytes_of(content_type.ptr, len), bytes_of_str(wanted)))
-        return false;
-    for (size_t i = len; i < content_type.len; i++) {
-        if (content_type.ptr[i] == ';')
-            return true;
-        if (content_type.ptr[i] != ' ' && content_type.ptr[i] != '\t')
-            return false;
-    }
-    return true;
-}
-
 static enum err decode_base64(struct bytes text, struct arena *arena, struct bytes *out)
 {
     size_t cap = base64_decoded_bound(text.len);
@@ -270,7 +253,7 @@ static enum err est_decode(const struct proto_route *route, const struct proto_l
     if (!operation->offered || (route->action == ACTION_CONFIRM && !line->offer_confirm))
         return ERR_NOT_OFFERED;
     if (operation->media_type != NULL &&
-        !media_type_is(request->content_type, operation->media_type))
+        !proto_media_type_is(request->content_type, operation->media_type))
         return ERR_HTTP_MEDIA_TYPE;
     if (route->action == ACTION_ENROLL || route->action == ACTION_REENROLL)
         err = decode_enroll(request, arena, &message);

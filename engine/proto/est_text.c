@@ -37,6 +37,7 @@ uint16_t est_status(enum err err)
     case ERR_CMP_SENDER_NONCE:
     case ERR_CMP_RECIPIENT_NONCE:
     case ERR_CMP_TRANSACTION:
+    case ERR_CMP_NO_TRANSACTION:
     case ERR_CMP_CERT_ID:
     case ERR_CMP_NO_CERT_ID:
     case ERR_CMP_WRONG_AUTHORITY:

@@ -120,7 +120,12 @@ struct proto_context {
     const struct x509_cert *signer; /* NULL: none */
     uint64_t signer_log;            /* is_device */
     uint8_t binding[32];            /* names the credential: later messages must come under the same */
+    uint32_t line_id;
     uint8_t nonce[CMP_NONCE_LEN];   /* fresh */
+    uint8_t new_id[CMP_NONCE_LEN];  /* fresh: a transaction id where the client gave none */
+    /* DER of a certificate by its log number, valid during resume; empty: there is none */
+    struct bytes (*cert_of)(void *ctx, uint64_t log);
+    void *ctx;
     bool has_record;                /* of this transaction */
     struct bytes record;
     uint8_t record_state;
@@ -229,6 +234,9 @@ struct proto {
 /* Asks every protocol; false: nobody's path. Paths are compared octet for octet: no %-escapes are
  * needed in anything certmill serves, so a path with one matches nothing. */
 bool proto_match(struct bytes method, struct bytes path, struct proto_route *out, enum err *out_err);
+
+/* type/subtype, then nothing or parameters (RFC 9110 8.3.1), which have no meaning here. */
+bool proto_media_type_is(struct bytes content_type, const char *wanted);
 
 extern const struct proto proto_est;
 extern const struct proto proto_cmp;

@@ -122,7 +122,8 @@ class TestCA:
                    .serial_number(x509.random_serial_number())
                    .not_valid_before(self.now + self.delta(days=start))
                    .not_valid_after(self.now + self.delta(days=days))
-                   .add_extension(x509.BasicConstraints(ca, None), True))
+                   .add_extension(x509.BasicConstraints(ca, None), True)
+                   .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), False))
         if ca:
             builder = builder.add_extension(
                 x509.KeyUsage(False, False, False, False, False, True, True, False, False), True)

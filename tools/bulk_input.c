@@ -82,7 +82,7 @@ static struct bulk_item *new_item(const struct bulk_input *input, struct bytes d
     if (id)
         snprintf(item->id, sizeof(item->id), "%s", id);
     else if (input->depth > 0 && input->record <= 1)
-        snprintf(item->id, sizeof(item->id), "%s", input->file_name);
+        snprintf(item->id, sizeof(item->id), "%.255s", input->file_name);
     else
         snprintf(item->id, sizeof(item->id), "%.200s:%llu", input->file_name,
                  (unsigned long long)input->record);

@@ -55,7 +55,7 @@ struct bulk_item {
     uint64_t not_before_ns;
     struct bulk_reason reason; /* of the last attempt */
     /* inside of der */
-    struct bytes spki;
+    struct bytes key; /* SubjectPublicKeyInfo without its first octet, which CRMF tags anew */
     struct bytes transaction_id, nonce; /* its own; or of the message made for it: */
     struct cmp_client_ids ids;
     /* once there is one */

@@ -102,12 +102,17 @@ static struct bulk_item *bad_item(const struct bulk_input *input, const char *id
     return item;
 }
 
+static struct bytes without_tag(struct bytes spki)
+{
+    return bytes_of(spki.ptr + 1, spki.len - 1);
+}
+
 static void take_csr(struct bulk_item *item)
 {
     struct cert_request request;
     enum err err = csr_decode(bytes_of(item->der, item->der_len), &request);
     if (err == ERR_OK) {
-        item->spki = request.spki.der;
+        item->key = without_tag(request.spki.der);
         return;
     }
     snprintf(item->reason.fail, sizeof(item->reason.fail), "input");
@@ -125,7 +130,7 @@ static bool key_of_message(const struct cmp_msg *msg, struct bulk_item *item)
     if (msg->body == CMP_P10CR) {
         if (csr_decode(msg->content, &csr) != ERR_OK)
             return false;
-        item->spki = csr.spki.der;
+        item->key = without_tag(csr.spki.der);
         return true;
     }
     if (msg->body != CMP_IR && msg->body != CMP_CR && msg->body != CMP_KUR)
@@ -134,9 +139,9 @@ static bool key_of_message(const struct cmp_msg *msg, struct bulk_item *item)
     if (cmp_cert_reqs_decode(msg->content, &room, &request, 1, &count) != ERR_OK ||
         request.err != ERR_OK || !request.has_key)
         return false;
-    struct bytes key = request.request.spki.der; /* a copy in scratch, but for the first octet */
-    const uint8_t *at = memmem(item->der, item->der_len, key.ptr + 1, key.len - 1);
-    item->spki = at ? bytes_of(at - 1, key.len) : (struct bytes){0};
+    struct bytes key = without_tag(request.request.spki.der); /* in scratch */
+    const uint8_t *at = memmem(item->der, item->der_len, key.ptr, key.len);
+    item->key = at ? bytes_of(at, key.len) : (struct bytes){0};
     return at != NULL;
 }
 

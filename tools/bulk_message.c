@@ -347,7 +347,7 @@ static void take_response(struct bulk_messages *messages, struct bulk_item *item
     enum err err = response->cert.len > 0 ? x509_decode(response->cert, &cert) : ERR_BAD_CERT;
     if (err != ERR_OK) {
         answer_reason(&item->reason, err, "the answer holds no certificate");
-    } else if (!bytes_eq(cert.spki.der, item->spki)) {
+    } else if (!bytes_eq(bytes_of(cert.spki.der.ptr + 1, cert.spki.der.len - 1), item->key)) {
         answer_reason(&item->reason, ERR_BAD_KEY, "the certificate is for another key");
     } else if (!signature_holds(messages, msg, ca_pubs, &cert)) {
         answer_reason(&item->reason, ERR_BAD_SIGNATURE, "the certificate");

@@ -22,7 +22,7 @@ def test_modes(app, mode):
     out = bench(app, "--requests", "200", "--connections", "4", "--json", "-", "--server-pid", app.daemon.pid, *mode)
     assert out.returncode == 0, out.stdout + out.stderr
     report = json.loads(out.stdout)
-    assert report["certificates"] == 180 and report["failed"] == 0 and report["floor_us"] > 0
+    assert 160 <= report["certificates"] <= 180 and report["failed"] == 0 and report["floor_us"] > 0
     assert report["latency_ms"]["p50"] > 0
 
 

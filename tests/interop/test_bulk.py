@@ -104,7 +104,7 @@ def test_what_is_no_request_is_reported(lab, tmp_path):
     good = base64.b64encode(cm.csr("broken-good", cm.new_key())).decode()
     (tmp_path / "in.ndjson").write_text("\n".join([
         json.dumps({"id": "a", "csr": good}), "{", json.dumps({"id": "b", "csr": "AAAA"}),
-        json.dumps({"id": "c"}), json.dumps({"id": "d", "csr": "not base64!"}), json.dumps({"id": "e", "cmp": good})]))
+        json.dumps({"id": "c"}), json.dumps({"id": "d", "csr": "not base64!"}), json.dumps({"id": "e", "cmp": base64.b64encode(cm.csr("other", cm.new_key())).decode()})]))
     report = bulk(lab, tmp_path / "out", *lab.signed(), tmp_path / "in.ndjson", status=1)
     assert report["issued"] == 1 and report["refused"] == 5
     assert {r["fail"] for r in report["reasons"]} == {"input"}
@@ -112,31 +112,32 @@ def test_what_is_no_request_is_reported(lab, tmp_path):
     assert set(failed) == {"in.ndjson:2", "b", "c", "d", "e"}
 
 
-def test_refusals_are_grouped_and_can_be_fed_in_again(lab, tmp_path):
-    """A device that has a certificate for another key is refused; after rework it is served."""
-    first = requests(tmp_path, "again", 10)
-    assert bulk(lab, tmp_path / "one", *lab.signed(), first)["issued"] == 10
+def test_refusals_are_grouped(lab, tmp_path):
+    """A device that has a certificate for another key is refused, and not asked for again."""
+    assert bulk(lab, tmp_path / "one", *lab.signed(), requests(tmp_path, "again", 10))["issued"] == 10
     second = tmp_path / "second.ndjson"
     write_csrs(second, names("again", 10) + names("fresh", 5))
     report = bulk(lab, tmp_path / "two", *lab.signed(), second, status=1)
     assert report["issued"] == 5 and report["refused"] == 10
     [reason] = report["reasons"]
     assert (reason["fail"], reason["code"], reason["count"]) == ("notAuthorized", "device-already-provisioned", 10)
-    failures = tmp_path / "two/failures.ndjson"
-    assert len(failures.read_text().splitlines()) == 10
-    # the same again, and the failures by themselves: neither sends anything new that is refused twice in the report
-    assert bulk(lab, tmp_path / "two", *lab.signed(), second, status=1)["done_before"] == 15
-    report = bulk(lab, tmp_path / "three", *lab.signed(), failures, status=1)
-    assert report["read"] == report["refused"] == 10
-    lab.config["stations"].append({"name": "gateway", "cmp_secret_file": "cmp/secret2",
-                                   "roles": ["enroll", "confirm", "ra", "rework"]})
-    (lab.dir / "cmp/secret2").write_text("another secret of it\n")
-    (lab.dir / "cmp/secret2").chmod(0o600)
-    lab.stop()
-    lab.write_config()
-    lab.start()
-    again = ["--ref", "gateway", "--secret-file", lab.dir / "cmp/secret2", "--mode", "multi", failures]
-    assert bulk(lab, tmp_path / "four", *again)["issued"] == 10
+    report = bulk(lab, tmp_path / "two", *lab.signed(), second, status=1)
+    assert report["done_before"] == 15 and report["failed_in_all"] == 10
+    assert report["reasons"][0]["count"] == 10
+    report = bulk(lab, tmp_path / "two", *lab.signed(), "--retry-refused", second, status=1)
+    assert report["done_before"] == 5 and report["refused"] == 10 and report["reasons"][0]["count"] == 10
+
+
+def test_failures_can_be_fed_in_again(lab, tmp_path):
+    """Asked for by one who may not, then by one who may."""
+    nobody = ["--cert", lab.dir / "cmp/nobody.pem", "--key", lab.dir / "cmp/nobody.key", "--trust", lab.trust]
+    report = bulk(lab, tmp_path / "one", *nobody, requests(tmp_path, "fed"), status=1)
+    assert report["issued"] == 0 and report["refused"] == 20 and report["reasons"][0]["count"] == 20
+    failures = tmp_path / "one/failures.ndjson"
+    assert len(failures.read_text().splitlines()) == 20
+    report = bulk(lab, tmp_path / "two", *lab.signed(), failures)
+    assert report["read"] == report["issued"] == 20 and not (tmp_path / "two/failures.ndjson").exists()
+    assert sorted(certificates(tmp_path / "two")) == names("fed")
 
 
 def test_a_wrong_proof_is_found_here(lab, tmp_path):
@@ -152,7 +153,6 @@ def test_a_wrong_proof_is_found_here(lab, tmp_path):
 
 
 def test_a_sender_that_is_refused_ends_it(lab, tmp_path):
-    nobody = ["--cert", lab.dir / "cmp/nobody.pem", "--key", lab.dir / "cmp/nobody.key", "--trust", lab.trust]
     wrong = tmp_path / "wrong"
     wrong.write_text("not the secret of it")
     wrong.chmod(0o600)
@@ -160,8 +160,6 @@ def test_a_sender_that_is_refused_ends_it(lab, tmp_path):
                  lab.signed()[:4] + ["--trust", lab.dir / "tls/ca.pem"]):
         report = bulk(lab, tmp_path / f"out{len(args)}", *args, requests(tmp_path, f"sender{len(args)}"), status=1)
         assert report["issued"] == 0 and report["stopped_by"], report
-    report = bulk(lab, tmp_path / "nobody", *nobody, requests(tmp_path, "nobody"), status=1)
-    assert report["issued"] == 0 and report["failed_in_all"] == 20
 
 
 def test_rekeying_through_nested_batches_killed_twice(lab, tmp_path):

@@ -7,11 +7,11 @@
  *   gen.c, cmp_make.c keys and requests, before the clock starts
  *   check.c           certificates, held against their requests
  *
- * It drives any EST or CMP server. TLS is OpenSSL's, a library the appliance does not use. Every key
- * is different; no certificate counts before its answer was parsed, its protection verified (CMP) and
- * the certificate held against its request, and after the clock has stopped every certificate's
- * signature is verified. Only loopback addresses are accepted; every run is bounded in count and
- * time.
+ * It drives any EST or CMP server. TLS is OpenSSL's, a library the appliance does not use. Every
+ * key is different; no certificate counts before its answer was parsed, its protection verified
+ * (CMP) and the certificate held against its request, and after the clock has stopped every
+ * certificate's signature is verified. Only loopback addresses are accepted; every run is bounded
+ * in count and time.
  */
 #ifndef CERTMILL_BENCH_BENCH_H
 #define CERTMILL_BENCH_BENCH_H
@@ -55,11 +55,11 @@ struct bench_options {
     bool quiet;
     /* CMP */
     bool https;
-    enum cmp_body body; /* ir, cr, p10cr, kur */
-    uint32_t per_message;  /* CertReqMsgs of a message */
-    uint32_t nested;       /* messages of a nested one; 0: not nested */
-    bool confirm;          /* certConf; else implicitConfirm is asked for */
-    bool ra_verified;      /* instead of a proof of possession */
+    enum cmp_body body;   /* ir, cr, p10cr, kur */
+    uint32_t per_message; /* CertReqMsgs of a message */
+    uint32_t nested;      /* messages of a nested one; 0: not nested */
+    bool confirm;         /* certConf; else implicitConfirm is asked for */
+    bool ra_verified;     /* instead of a proof of possession */
     const char *chain_file, *trust_file, *issuer_file;
     const char *reference, *secret_file;
     bool pbmac1;
@@ -129,16 +129,17 @@ bool bench_parallel(const struct bench_options *options, const char *what, uint3
 /* Eight hex digits and a dash: names of this run that no other run has. */
 void bench_prefix(char out[16]);
 
-/* floor.c: microseconds, medians over several passes with distinct keys. */
+/* floor.c: microseconds, medians over several passes with distinct keys; fewer keys for a run of
+ * few requests. */
 struct bench_floor {
     double verify_us;    /* proof of possession: key import and verify */
     double verify_ca_us; /* a token's signature: imported key */
     double sign_us;      /* in software, for comparison */
     double openssl_verify_us;
-    double batch_verify_us;    /* the same two, as the appliance does them: 32 at once */
+    double batch_verify_us; /* the same two, as the appliance does them: 32 at once */
     double batch_verify_ca_us;
 };
-bool bench_floor_measure(struct bench_floor *out);
+bool bench_floor_measure(struct bench_floor *out, uint32_t requests);
 
 /* client.c */
 struct bench_result {

@@ -31,7 +31,7 @@ struct conn {
     int fd;
     SSL *ssl;
     bool connected;
-    bool waits; /* to be able to write */
+    bool waits;           /* to be able to write */
     uint32_t head, count; /* in flight, a ring */
     struct flight flight[PIPELINE_MAX];
     size_t in_len, out_len, out_sent;
@@ -60,8 +60,8 @@ struct shared_run {
     _Atomic uint32_t next;     /* post to send */
     _Atomic uint32_t answered; /* certificates */
     uint64_t start_ns, stop_ns;
-    /* What counts was answered after the warm-up, and while as much was in flight as then: where the
-     * last requests run out, fewer are at work. */
+    /* What counts was answered after the warm-up, and while as much was in flight as then: where
+     * the last requests run out, fewer are at work. */
     _Atomic uint64_t counted_from_ns, counted_to_ns;
     bool has_cool_down;
 };
@@ -362,7 +362,8 @@ static bool shake_hands(struct client_thread *thread, struct conn *conn)
 
 static bool run_over(const struct client_thread *thread, uint64_t now_ns)
 {
-    return now_ns >= thread->run->stop_ns || atomic_load(&thread->run->next) >= thread->work->post_count;
+    return now_ns >= thread->run->stop_ns ||
+           atomic_load(&thread->run->next) >= thread->work->post_count;
 }
 
 /* One connection's events; false: it is finished. */
@@ -558,8 +559,8 @@ bool bench_run(const struct bench_options *options, struct bench_work *work, SSL
     struct client_thread *threads = calloc(options->threads, sizeof(*threads));
     struct shared_run run = {
         .start_ns = clock_mono_ns(),
-        .has_cool_down = options->warmup > 0 &&
-                         work->post_count / COOL_DOWN_POSTS >= options->connections * options->pipeline,
+        .has_cool_down = options->warmup > 0 && work->post_count / COOL_DOWN_POSTS >=
+                                                    options->connections * options->pipeline,
     };
     run.stop_ns = run.start_ns + options->seconds * NS_PER_S;
     if (!threads || !start_threads(options, work, ctx, &run, threads)) {

@@ -27,7 +27,9 @@ bool bench_cmp_run(struct bench_report *report)
     struct bench_cmp *cmp = calloc(1, sizeof(*cmp));
     struct bench_work work = {0};
     SSL_CTX *ctx = NULL;
-    bool good = cmp && (report->floor.verify_us > 0 || bench_floor_measure(&report->floor)) &&
+    bool good = cmp &&
+                (report->floor.verify_us > 0 ||
+                 bench_floor_measure(&report->floor, report->options.requests)) &&
                 prepare(options, &work, cmp, &ctx) &&
                 (options->body != CMP_KUR || bench_cmp_enroll_first(&work, ctx)) &&
                 bench_cmp_generate(&work) && bench_measure(report, &work, ctx);
@@ -35,8 +37,8 @@ bool bench_cmp_run(struct bench_report *report)
         fprintf(stderr, "verifying every signature\n");
     }
     if (good) {
-        report->bad_signatures = bench_verify_all(
-            &work, bench_find_issuer(&work, cmp->issuers, cmp->issuer_count), 2);
+        report->bad_signatures =
+            bench_verify_all(&work, bench_find_issuer(&work, cmp->issuers, cmp->issuer_count), 2);
     }
     if (cmp) {
         bench_cmp_unload(cmp, work.count);

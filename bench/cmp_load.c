@@ -217,8 +217,8 @@ static void take_rep(struct taker *taker, struct bench_work *work, const struct 
     }
     for (uint32_t i = 0; i < found; i++) {
         const struct cmp_cert_response *response = &taker->responses[i];
-        int64_t id = work->options->body == CMP_P10CR ? response->cert_req_id + 1
-                                                      : response->cert_req_id;
+        int64_t id =
+            work->options->body == CMP_P10CR ? response->cert_req_id + 1 : response->cert_req_id;
         char error[256] = "";
         if (response->status.status > CMP_GRANTED_WITH_MODS || id < 0 || id >= count) {
             note(out, cmp_fail_name(response->status.fail & (0 - response->status.fail)),

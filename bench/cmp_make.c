@@ -49,8 +49,8 @@ static bool put_csr(const struct bench_item *item, struct softkey *key, struct d
     return true;
 }
 
-static bool put_crmf(const struct bench_work *work, uint32_t index, int64_t id,
-                     struct softkey *key, struct der_builder *out)
+static bool put_crmf(const struct bench_work *work, uint32_t index, int64_t id, struct softkey *key,
+                     struct der_builder *out)
 {
     const struct bench_cmp *cmp = work->load;
     const struct bench_item *item = &work->items[index];
@@ -91,9 +91,8 @@ static bool put_request(struct bench_work *work, uint32_t index, int64_t id, boo
 {
     struct bench_cmp *cmp = work->load;
     struct softkey *key = make_key(work, index);
-    bool good = key && (work->options->body == CMP_P10CR
-                            ? put_csr(&work->items[index], key, out)
-                            : put_crmf(work, index, id, key, out));
+    bool good = key && (work->options->body == CMP_P10CR ? put_csr(&work->items[index], key, out)
+                                                         : put_crmf(work, index, id, key, out));
     if (good && keep) {
         cmp->old_keys[index] = key;
     } else {
@@ -172,8 +171,7 @@ uint8_t *bench_cmp_wrap(const struct bench_options *o, struct bytes message, uin
     writer_printf(&out,
                   "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/pkixcmp\r\n"
                   "Content-Length: %zu\r\n%s\r\n",
-                  o->path, o->host, message.len,
-                  o->handshake_each ? "Connection: close\r\n" : "");
+                  o->path, o->host, message.len, o->handshake_each ? "Connection: close\r\n" : "");
     writer_put(&out, message);
     *out_len = (uint32_t)out.len;
     return http;
@@ -276,7 +274,8 @@ bool bench_cmp_enroll_first(struct bench_work *work, SSL_CTX *ctx)
     options.rate = 0;
     options.confirm = options.handshake_each = options.ra_verified = false;
     options.seconds = BENCH_SECONDS_MAX;
-    first.answer_max = work->answer_max > FIRST_BATCH * 4096 ? work->answer_max : FIRST_BATCH * 4096;
+    first.answer_max =
+        work->answer_max > FIRST_BATCH * 4096 ? work->answer_max : FIRST_BATCH * 4096;
     cmp->old_keys = calloc(work->count + 1u, sizeof(*cmp->old_keys));
     bool good = result && cmp->old_keys && bench_work_init(&first, &options, FIRST_BATCH) &&
                 bench_cmp_generate(&first) && bench_run(&options, &first, ctx, result);

@@ -1,5 +1,5 @@
-/* certmill-bench compare: several loads against one appliance, one after the other, again and again:
- * what is compared ran in the same minutes on the same machine. */
+/* certmill-bench compare: several loads against one appliance, one after the other, again and
+ * again: what is compared ran in the same minutes on the same machine. */
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +15,8 @@ static const char USAGE[] =
     "\n"
     "A LOAD is est or cmp with its options; the first is what the others are divided by. In each\n"
     "round (default 5) all of them run, each second round in the other direction; a ratio is made\n"
-    "of the rates of one round. Printed are the median and the spread of each. Exit status: 0 when\n"
+    "of the rates of one round. Printed are the median and the spread of each. Exit status: 0 "
+    "when\n"
     "every answer of every run was right.\n"
     "\n"
     "Example: certmill-bench compare --rounds 7 -- est --port 8443 --ca tls.pem --basic a:b \\\n"
@@ -120,17 +121,15 @@ static bool run_load(struct comparison *c, struct load *load, uint32_t round)
         fprintf(stderr,
                 "certmill-bench: %s: %llu good, %llu failed, %llu wrong, %llu bad signatures: %s\n",
                 load->text, (unsigned long long)report->result.ok,
-                (unsigned long long)report->result.failed,
-                (unsigned long long)report->result.wrong,
+                (unsigned long long)report->result.failed, (unsigned long long)report->result.wrong,
                 (unsigned long long)report->bad_signatures, report->result.first_error);
         good = false;
     }
     load->is_short |= report->result.is_short;
     load->rate[round] = good ? bench_rate(report) : 0;
-    load->cpu_us[round] =
-        good && report->result.issued
-            ? report->server_cpu_s * 1e6 / (double)report->result.issued
-            : 0;
+    load->cpu_us[round] = good && report->result.issued
+                              ? report->server_cpu_s * 1e6 / (double)report->result.issued
+                              : 0;
     if (good && !c->quiet) {
         fprintf(stderr, "round %u: %8.0f/s  %s\n", round + 1, load->rate[round], load->text);
     }
@@ -169,8 +168,7 @@ static struct spread spread_of(const double values[], uint32_t count)
     double sorted[ROUNDS_MAX];
     memcpy(sorted, values, count * sizeof(sorted[0]));
     qsort(sorted, count, sizeof(sorted[0]), compare_doubles);
-    double median = count % 2 ? sorted[count / 2]
-                              : (sorted[count / 2 - 1] + sorted[count / 2]) / 2;
+    double median = count % 2 ? sorted[count / 2] : (sorted[count / 2 - 1] + sorted[count / 2]) / 2;
     return (struct spread){median, sorted[0], sorted[count - 1]};
 }
 
@@ -195,7 +193,8 @@ static void print_text(const struct comparison *c)
         if (cpu.median > 0) {
             printf(", server CPU %.1f us", cpu.median);
         }
-        printf("%s\n", load->is_short ? "; too few --requests for what is in flight: it flatters" : "");
+        printf("%s\n",
+               load->is_short ? "; too few --requests for what is in flight: it flatters" : "");
     }
 }
 
@@ -239,7 +238,7 @@ int bench_compare(int argc, char **argv)
     }
     c->rounds = 5;
     if (parse(argc, argv, c, &status)) {
-        bool good = bench_floor_measure(&c->floor);
+        bool good = bench_floor_measure(&c->floor, c->loads[0].options.requests);
         for (uint32_t round = 0; good && round < c->rounds; round++) {
             good = run_round(c, round);
         }

@@ -38,11 +38,12 @@ static bool get_cacerts(const struct bench_options *options, SSL_CTX *ctx, uint8
     int len = snprintf(request, sizeof(request),
                        "GET %s/cacerts HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n",
                        options->path, options->host);
-    size_t got = buf ? bench_ask(options, ctx, bytes_of(request, (size_t)len), buf, CACERTS_MAX) : 0;
+    size_t got =
+        buf ? bench_ask(options, ctx, bytes_of(request, (size_t)len), buf, CACERTS_MAX) : 0;
     const char *end =
         got > 12 && memcmp(buf + 9, "200", 3) == 0 ? memmem(buf, got, "\r\n\r\n", 4) : NULL;
-    bool good = end && base64_decode(bytes_of(end + 4, got - (size_t)(end + 4 - buf)), out, cap,
-                                     out_len);
+    bool good =
+        end && base64_decode(bytes_of(end + 4, got - (size_t)(end + 4 - buf)), out, cap, out_len);
     free(buf);
     return good;
 }
@@ -78,8 +79,9 @@ bool bench_est_run(struct bench_report *report)
 {
     struct bench_work work = {.protocol = &EST, .answer_max = ANSWER_MAX};
     SSL_CTX *ctx = bench_tls(&report->options);
-    bool good = (report->floor.verify_us > 0 || bench_floor_measure(&report->floor)) && ctx &&
-                bench_work_init(&work, &report->options, 1) && load(report, &work, ctx);
+    bool good = (report->floor.verify_us > 0 ||
+                 bench_floor_measure(&report->floor, report->options.requests)) &&
+                ctx && bench_work_init(&work, &report->options, 1) && load(report, &work, ctx);
     SSL_CTX_free(ctx);
     bench_work_free(&work);
     return good;

@@ -75,9 +75,10 @@ bool bench_parallel(const struct bench_options *options, const char *what, uint3
     struct gen_shared shared = {.fn = fn, .ctx = ctx, .count = count};
     pthread_t threads[THREADS_MAX];
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    uint32_t started = 0, wanted = cores < 2 ? 2 : cores > THREADS_MAX ? THREADS_MAX : (uint32_t)cores;
-    while (started < wanted &&
-           pthread_create(&threads[started], NULL, gen_main, &shared) == 0) {
+    uint32_t started = 0, wanted = cores < 2             ? 2
+                                   : cores > THREADS_MAX ? THREADS_MAX
+                                                         : (uint32_t)cores;
+    while (started < wanted && pthread_create(&threads[started], NULL, gen_main, &shared) == 0) {
         started++;
     }
     if (!options->quiet && started > 0) {

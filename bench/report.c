@@ -156,9 +156,9 @@ static bool write_json(const struct bench_report *r)
         bench_rate(r), "offered", o->rate, "failed", (json_int_t)result->failed, "wrong",
         (json_int_t)result->wrong, "bad_signatures", (json_int_t)r->bad_signatures, "floor_us",
         floor_us(r), "verify_us", r->floor.verify_us, "verify_ca_us", r->floor.verify_ca_us,
-        "server_cpu_us", cpu, "overhead",
-        o->server_pid ? (cpu - floor_us(r)) / floor_us(r) : 0.0, "generator_cpu_us",
-        per_cert_us(r->own_cpu_s, result->issued), "batch_floor_us", batch_floor_us(r));
+        "server_cpu_us", cpu, "overhead", o->server_pid ? (cpu - floor_us(r)) / floor_us(r) : 0.0,
+        "generator_cpu_us", per_cert_us(r->own_cpu_s, result->issued), "batch_floor_us",
+        batch_floor_us(r));
     put_latency(root, &result->latency);
     json_object_set_new(root, "short", json_boolean(result->is_short));
     json_object_set_new(root, "first_error", json_string(result->first_error));

@@ -51,7 +51,7 @@ struct bulk_item {
     char id[BULK_ID_MAX]; /* the record's "id", or where it stands */
     bool is_message;      /* a device's own PKIMessage; else a CSR */
     uint32_t attempts;
-    uint32_t batch_max;   /* goes with no more than so many from now on */
+    uint32_t batch_max; /* goes with no more than so many from now on */
     uint64_t not_before_ns;
     struct bulk_reason reason; /* of the last attempt */
     /* inside of der */
@@ -82,8 +82,8 @@ void bulk_item_free(struct bulk_item *item);
 struct bulk_input;
 /* Files and folders, "-": standard input. NULL: the line is printed. */
 struct bulk_input *bulk_input_open(const char *const paths[], uint32_t count);
-/* The next record. *out NULL at the end. An item that is none has reason.fail "input". CLI_FAILED: a
- * file cannot be read; the line is printed. */
+/* The next record. *out NULL at the end. An item that is none has reason.fail "input". CLI_FAILED:
+ * a file cannot be read; the line is printed. */
 int bulk_input_next(struct bulk_input *input, struct bulk_item **out) MUST_USE;
 /* How much of it was read, 0..1. */
 double bulk_input_done(const struct bulk_input *input);
@@ -99,8 +99,8 @@ struct bulk_count {
 };
 
 struct bulk_results;
-/* out: a folder, or a file that ends in .ndjson. Reads what an earlier run left. *out_run: the run's
- * id, the same for every start with this output. */
+/* out: a folder, or a file that ends in .ndjson. Reads what an earlier run left. *out_run: the
+ * run's id, the same for every start with this output. */
 int bulk_results_open(const char *out, const char *settings, struct bulk_results **out_results,
                       uint8_t out_run[16]) MUST_USE;
 enum bulk_state bulk_results_find(const struct bulk_results *results, const uint8_t digest[]);
@@ -112,7 +112,8 @@ int bulk_results_put(struct bulk_results *results, const struct bulk_item *item,
 /* What was put reaches the file; it is synced soon after. */
 int bulk_results_flush(struct bulk_results *results) MUST_USE;
 uint64_t bulk_results_count(const struct bulk_results *results, enum bulk_state state);
-/* Writes failures.ndjson from the journal and counts them by reason; *out_count of them. Syncs all. */
+/* Writes failures.ndjson from the journal and counts them by reason; *out_count of them. Syncs all.
+ */
 int bulk_results_finish(struct bulk_results *results, struct bulk_count out[BULK_REASONS_MAX],
                         uint32_t *out_count) MUST_USE;
 const char *bulk_results_failures_path(const struct bulk_results *results);
@@ -168,8 +169,8 @@ void bulk_messages_clear(struct bulk_messages *messages);
  * afterwards. They are moved to `refused`. */
 int bulk_batch_build(struct bulk_messages *messages, struct bulk_batch *batch,
                      struct bulk_list *refused) MUST_USE;
-/* An HTTP answer of status 200. An item with cert has it for good; one whose reason is set has none.
- * *out_again of an item: bulk_reason_is_passing. */
+/* An HTTP answer of status 200. An item with cert has it for good; one whose reason is set has
+ * none. *out_again of an item: bulk_reason_is_passing. */
 enum bulk_verdict bulk_batch_answer(struct bulk_messages *messages, struct bulk_batch *batch,
                                     struct bytes body, struct bulk_reason *out_reason) MUST_USE;
 /* Overload, waiting and other states that pass. */

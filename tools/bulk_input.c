@@ -172,7 +172,9 @@ static int open_file(struct bulk_input *input, const char *path)
     if (!input->file || fstat(fileno(input->file), &info) != 0)
         return cli_fail("%s: %s: give files and folders that can be read", path, strerror(errno));
     snprintf(input->file_name, sizeof(input->file_name), "%s",
-             is_stdin ? "-" : strrchr(path, '/') ? strrchr(path, '/') + 1 : path);
+             is_stdin             ? "-"
+             : strrchr(path, '/') ? strrchr(path, '/') + 1
+                                  : path);
     input->format = FORMAT_UNKNOWN;
     input->record = 0;
     return CLI_DONE;
@@ -203,8 +205,7 @@ static int next_of_folder(struct bulk_input *input, bool *out_found)
         int more = snprintf(input->name + used, sizeof(input->name) - used, "/%s", entry->d_name);
         struct stat info;
         input->passed++;
-        if (more < 0 || used + (size_t)more >= sizeof(input->name) ||
-            stat(input->name, &info) != 0)
+        if (more < 0 || used + (size_t)more >= sizeof(input->name) || stat(input->name, &info) != 0)
             return cli_fail("%s: %s: give files and folders that can be read", input->name,
                             strerror(errno));
         if (S_ISDIR(info.st_mode)) {
@@ -328,7 +329,8 @@ static struct bulk_item *next_pem(struct bulk_input *input)
     if (!inside && input->record > 0)
         return NULL;
     input->record++;
-    return bad_item(input, NULL, inside ? "a PEM block is cut off" : "no certificate request in it");
+    return bad_item(input, NULL,
+                    inside ? "a PEM block is cut off" : "no certificate request in it");
 }
 
 static bool decode_text(const char *text, uint8_t *der, size_t cap, size_t *out_len)

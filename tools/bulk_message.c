@@ -121,8 +121,8 @@ static struct cmp_client_message message_of(const struct bulk_messages *messages
         .recipient = messages->recipient,
         .ids = *ids,
         .time_s = clock_wall_s(),
-        .implicit_confirm = !messages->confirm && (body == CMP_IR || body == CMP_CR ||
-                                                   body == CMP_P10CR),
+        .implicit_confirm =
+            !messages->confirm && (body == CMP_IR || body == CMP_CR || body == CMP_P10CR),
     };
 }
 
@@ -144,8 +144,8 @@ static enum err build_and_wrap(struct bulk_messages *messages, struct bulk_batch
                                const struct cmp_client_message *message)
 {
     size_t len = 0;
-    enum err err = cmp_client_build(messages->credential, message, messages->scratch, BULK_WORK_MAX,
-                                    &len);
+    enum err err =
+        cmp_client_build(messages->credential, message, messages->scratch, BULK_WORK_MAX, &len);
     return err == ERR_OK ? wrap(messages, batch, bytes_of(messages->scratch, len)) : err;
 }
 
@@ -163,8 +163,8 @@ static enum err put_inner(struct bulk_messages *messages, struct bulk_item *item
     item->nonce = BYTES_ARRAY(item->ids.nonce);
     struct cmp_client_message message =
         message_of(messages, CMP_P10CR, bytes_of(item->der, item->der_len), &item->ids);
-    enum err err = cmp_client_build(messages->credential, &message, messages->scratch,
-                                    BULK_WORK_MAX, &len);
+    enum err err =
+        cmp_client_build(messages->credential, &message, messages->scratch, BULK_WORK_MAX, &len);
     if (err == ERR_OK)
         der_put_raw(list, bytes_of(messages->scratch, len));
     return err;
@@ -283,9 +283,9 @@ int bulk_batch_build(struct bulk_messages *messages, struct bulk_batch *batch,
     enum err err = messages->mode == BULK_MULTI    ? build_multi(messages, batch)
                    : messages->mode == BULK_NESTED ? build_nested(messages, batch)
                                                    : build_single(messages, batch);
-    return err == ERR_OK ? CLI_DONE
-                         : cli_fail("a message cannot be made: %s: try a smaller --batch",
-                                    err_sentence(err));
+    return err == ERR_OK
+               ? CLI_DONE
+               : cli_fail("a message cannot be made: %s: try a smaller --batch", err_sentence(err));
 }
 
 /* --- certificates --- */
@@ -308,7 +308,8 @@ static struct bytes find_issuer(const struct bulk_messages *messages, const stru
     return (struct bytes){0};
 }
 
-/* One certificate in so many, where its issuer is known. The answer's protection covers them all. */
+/* One certificate in so many, where its issuer is known. The answer's protection covers them all.
+ */
 static bool signature_holds(struct bulk_messages *messages, const struct cmp_msg *msg,
                             struct bytes ca_pubs, const struct x509_cert *cert)
 {
@@ -454,8 +455,7 @@ static enum bulk_verdict take_multi(struct bulk_messages *messages, struct bulk_
     static struct cmp_cert_response responses[BULK_BATCH_MAX];
     struct bytes ca_pubs = {0};
     uint32_t count = 0;
-    enum err err =
-        cmp_cert_rep_decode(msg->content, responses, BULK_BATCH_MAX, &count, &ca_pubs);
+    enum err err = cmp_cert_rep_decode(msg->content, responses, BULK_BATCH_MAX, &count, &ca_pubs);
     if (err != ERR_OK) {
         answer_reason(out_reason, err, "the answer");
         return BULK_AGAIN;
@@ -558,8 +558,8 @@ static enum err confirm_plain(struct bulk_messages *messages, struct bulk_batch 
     struct der_builder conf = der_builder_of(messages->work, BULK_WORK_MAX);
     struct bytes content;
     int64_t first_id = messages->mode == BULK_MULTI ? 0 : -1;
-    enum err err = put_status(&conf, (const struct bulk_item *const *)batch->items, batch->count,
-                              first_id);
+    enum err err =
+        put_status(&conf, (const struct bulk_item *const *)batch->items, batch->count, first_id);
     if (err != ERR_OK)
         return err;
     if (!der_finish(&conf, &content))
@@ -582,8 +582,7 @@ static enum bulk_verdict start_confirmation(struct bulk_messages *messages,
                                             struct bulk_batch *batch,
                                             struct bulk_reason *out_reason)
 {
-    enum err err =
-        batch->nested ? confirm_nested(messages, batch) : confirm_plain(messages, batch);
+    enum err err = batch->nested ? confirm_nested(messages, batch) : confirm_plain(messages, batch);
     if (err == ERR_OK) {
         batch->confirming = true;
         return BULK_MORE;
@@ -622,9 +621,9 @@ static enum bulk_verdict take_confs(struct bulk_batch *batch, const struct cmp_m
             continue;
         if (msg->body != CMP_NESTED) {
             take_conf(item, msg);
-        } else if (at < count && cmp_client_match(BYTES_ARRAY(item->ids.transaction_id),
-                                                  BYTES_ARRAY(item->ids.nonce), ders[at++],
-                                                  &inner) == ERR_OK) {
+        } else if (at < count &&
+                   cmp_client_match(BYTES_ARRAY(item->ids.transaction_id),
+                                    BYTES_ARRAY(item->ids.nonce), ders[at++], &inner) == ERR_OK) {
             take_conf(item, &inner);
         } else {
             answer_reason(&item->reason, ERR_BAD_REQUEST, "the answer to certConf");
@@ -689,10 +688,9 @@ enum bulk_verdict bulk_batch_answer(struct bulk_messages *messages, struct bulk_
     bool is_protected = false;
     bool forwarded = messages->mode == BULK_SINGLE && batch->items[0]->is_message;
     *out_reason = (struct bulk_reason){0};
-    enum err err = forwarded
-                       ? check_forwarded(messages, batch->items[0], body, &msg, &is_protected)
-                       : cmp_client_check(&messages->checker, &batch->ids, body, clock_wall_s(),
-                                          &msg, &is_protected);
+    enum err err = forwarded ? check_forwarded(messages, batch->items[0], body, &msg, &is_protected)
+                             : cmp_client_check(&messages->checker, &batch->ids, body,
+                                                clock_wall_s(), &msg, &is_protected);
     if (err != ERR_OK) {
         answer_reason(out_reason, err, "the server's answer");
         bool hopeless = err == ERR_CLIENT_CERT_UNTRUSTED || err == ERR_CLIENT_CERT_EXPIRED ||

@@ -24,9 +24,9 @@ struct known {
 enum { WRITTEN = 0x80 };
 
 struct bulk_results {
-    char path[PATH_LEN_MAX];     /* of the journal */
+    char path[PATH_LEN_MAX]; /* of the journal */
     char failures[PATH_LEN_MAX];
-    char certs[PATH_LEN_MAX];    /* folder of certificates; empty: none */
+    char certs[PATH_LEN_MAX]; /* folder of certificates; empty: none */
     int fd, lock_fd, certs_fd;
     struct known known;
     uint64_t counts[8];
@@ -462,8 +462,7 @@ int bulk_results_open(const char *out, const char *settings, struct bulk_results
     pthread_mutex_init(&results->mutex, NULL);
     pthread_cond_init(&results->wake, NULL);
     int status = open_all(results, out, settings, out_run);
-    if (status == CLI_DONE &&
-        pthread_create(&results->thread, NULL, sync_main, results) != 0)
+    if (status == CLI_DONE && pthread_create(&results->thread, NULL, sync_main, results) != 0)
         status = cli_fail("no thread can be started: free some memory and try again");
     else if (status == CLI_DONE)
         *out_results = results;

@@ -9,7 +9,7 @@
 #include "tools/bulk.h"
 
 enum {
-    PAUSE_MS = 500,       /* before the second attempt; doubled for each that follows */
+    PAUSE_MS = 500, /* before the second attempt; doubled for each that follows */
     PAUSE_MAX_MS = 30000,
     PLAIN_PROGRESS_S = 10,
     LEAVE_S = 30, /* after a signal, for what is in flight */
@@ -31,10 +31,10 @@ struct run {
     struct bulk_list again; /* in the order in which they are due, more or less */
     uint32_t busy_count;
     bool input_ended;
-    bool stopping;          /* sends nothing new */
+    bool stopping; /* sends nothing new */
     int status;
     uint64_t start_ns, leave_ns, last_answer_ns, shown_ns;
-    double first_done;      /* of the input when the first batch went */
+    double first_done; /* of the input when the first batch went */
     bool is_tty;
 };
 
@@ -62,7 +62,8 @@ static void finish_item(struct run *run, struct bulk_item *item, enum bulk_state
     bulk_item_free(item);
 }
 
-/* Twice as long each time, and a quarter more or less, so that batches do not come back together. */
+/* Twice as long each time, and a quarter more or less, so that batches do not come back together.
+ */
 static uint64_t pause_ns(uint32_t attempts, uint32_t retry_after_s)
 {
     uint64_t ms = PAUSE_MS;
@@ -221,8 +222,7 @@ static void take_verdict(struct run *run, struct channel *channel, enum bulk_ver
     switch (verdict) {
     case BULK_MORE:
         http_done(&channel->conn);
-        http_send(&channel->conn,
-                  bytes_of(channel->batch.request, channel->batch.request_len));
+        http_send(&channel->conn, bytes_of(channel->batch.request, channel->batch.request_len));
         return;
     case BULK_DONE:
         settle_batch(run, channel);

@@ -72,8 +72,8 @@ static int by_secret(struct cli *cli, struct bulk *bulk)
     bool pbmac1 = kind && strcmp(kind, "pbmac1") == 0;
     if (kind && !pbmac1 && strcmp(kind, "pbm") != 0)
         return cli_usage(cli, "--mac '%.64s': expected pbm or pbmac1", kind);
-    int status = cli_get_number(cli, "iterations", MAC_ITERATIONS_MIN, MAC_ITERATIONS_MAX,
-                                &iterations);
+    int status =
+        cli_get_number(cli, "iterations", MAC_ITERATIONS_MIN, MAC_ITERATIONS_MAX, &iterations);
     if (status == CLI_DONE)
         status = secret_from_file(cli_get(cli, "secret-file"), "the shared secret", &secret);
     if (status != CLI_DONE)
@@ -83,9 +83,8 @@ static int by_secret(struct cli *cli, struct bulk *bulk)
                                 .mac = HASH_SHA256,
                                 .iterations = (uint32_t)iterations,
                                 .key_len = pbmac1 ? 32 : 0};
-    enum err err = cmp_client_by_secret(bytes_of_str(reference),
-                                        bytes_of(secret.data, secret.len), &params,
-                                        &bulk->credential);
+    enum err err = cmp_client_by_secret(bytes_of_str(reference), bytes_of(secret.data, secret.len),
+                                        &params, &bulk->credential);
     return err == ERR_OK ? CLI_DONE
                          : cli_fail("--ref %.64s: the secret has 1 to %d octets, the reference 1 "
                                     "to %d: shorten it",
@@ -278,11 +277,11 @@ static int end(struct cli *cli, struct bulk *bulk, const struct bulk_totals *tot
         return cli_fail("interrupted: run the same command again: it goes on where it was");
     uint64_t failed = bulk_results_count(bulk->results, BULK_REFUSED) +
                       bulk_results_count(bulk->results, BULK_UNANSWERED);
-    return failed == 0 ? CLI_DONE
-                       : cli_fail("%llu without a certificate: %s has them with their reasons, "
-                                  "and can be given to certmill bulk again",
-                                  (unsigned long long)failed,
-                                  bulk_results_failures_path(bulk->results));
+    return failed == 0
+               ? CLI_DONE
+               : cli_fail("%llu without a certificate: %s has them with their reasons, "
+                          "and can be given to certmill bulk again",
+                          (unsigned long long)failed, bulk_results_failures_path(bulk->results));
 }
 
 /* --- the command --- */
@@ -291,8 +290,8 @@ static int end(struct cli *cli, struct bulk *bulk, const struct bulk_totals *tot
 static void settings_text(struct cli *cli, const struct bulk *bulk, char *out, size_t cap)
 {
     static const char *const modes[] = {"nested", "multi", "single"};
-    snprintf(out, cap, "--url %.1024s --mode %s%s", cli_get(cli, "url"),
-             modes[bulk->messages.mode], bulk->messages.confirm ? " --confirm" : "");
+    snprintf(out, cap, "--url %.1024s --mode %s%s", cli_get(cli, "url"), modes[bulk->messages.mode],
+             bulk->messages.confirm ? " --confirm" : "");
 }
 
 static int prepare(struct cli *cli, struct bulk *bulk)
@@ -341,7 +340,8 @@ static int run_bulk(struct cli *cli)
 
 static const struct cli_option BULK_OPTIONS[] = {
     {"url", "URL",
-     "The server, http://HOST:PORT/.well-known/cmp/p/LINE or https://...; for a batch of devices' "
+     "The server, http://HOST:PORT/.well-known/cmp/p/LINE or https://HOST:PORT/...; for a batch of "
+     "devices' "
      "own messages with /nested behind it, or nothing.",
      true, false},
     {"out", "PATH",
@@ -349,13 +349,15 @@ static const struct cli_option BULK_OPTIONS[] = {
      "path again goes on with that run.",
      true, false},
     {"cert", "FILE",
-     "PEM certificate of who asks, a registration authority (extended key usage cmcRA), with --key. "
+     "PEM certificate of who asks, a registration authority (extended key usage cmcRA), with "
+     "--key. "
      "Certificates behind it in the file are sent, too.",
      false, false},
     {"key", "FILE", "Its private key, PEM without a password.", false, false},
     {"chain", "FILE", "Certificates between --cert and the server's anchor.", false, false},
-    {"ref", "NAME", "Reference of a shared secret (senderKID), with --secret-file: messages are "
-                    "protected by a MAC.",
+    {"ref", "NAME",
+     "Reference of a shared secret (senderKID), with --secret-file: messages are "
+     "protected by a MAC.",
      false, false},
     {"secret-file", "FILE", "The shared secret; a line end at its end is not part of it.", false,
      false},
@@ -369,7 +371,8 @@ static const struct cli_option BULK_OPTIONS[] = {
      false, false},
     {"mode", "MODE",
      "nested: each request in a message of its own, many of these in one batch (default with "
-     "--cert). multi: many requests in one message, whose proofs of possession are checked here and "
+     "--cert). multi: many requests in one message, whose proofs of possession are checked here "
+     "and "
      "vouched for (raVerified). single: one request per message, which every CMP server takes "
      "(default with --ref).",
      false, false},
@@ -392,8 +395,9 @@ static const struct cli_option BULK_OPTIONS[] = {
      "The protection of answers is always checked, and that each certificate is for the key that "
      "asked.",
      false, false},
-    {"responses", NULL, "Keep the server's whole answer to each request in the results: a device "
-                        "that made its own message wants to check it.",
+    {"responses", NULL,
+     "Keep the server's whole answer to each request in the results: a device "
+     "that made its own message wants to check it.",
      false, false},
     {"retry-refused", NULL, "Ask again for what an earlier run with this --out was refused.", false,
      false},
@@ -413,7 +417,8 @@ static const struct cli_command COMMAND_BULK = {
         "A file holds PEM blocks, DER requests one behind the other, or lines of JSON; what it is "
         "is seen from its first octet. - is standard input. A line of JSON has one of\n\n"
         " \"csr\"  a PKCS#10 request, PEM or base64 of DER\n"
-        " \"cmp\"  a whole PKIMessage that the device itself made and protected, base64: a gateway\n"
+        " \"cmp\"  a whole PKIMessage that the device itself made and protected, base64: a "
+        "gateway\n"
         "        collects these (kur of devices that renew their keys) and sends them nested\n"
         " \"id\"   and perhaps a name for it in results and messages\n\n"
         "Of a folder, all files are read, also in folders inside. Nothing is held in memory but "

@@ -41,7 +41,9 @@ static bool split_url(const char *url, struct http_target *out)
     }
     int a = snprintf(out->host, sizeof(out->host), "%s", host);
     int b = snprintf(out->port, sizeof(out->port), "%s",
-                     colon ? colon + 1 : out->tls ? "443" : "80");
+                     colon      ? colon + 1
+                     : out->tls ? "443"
+                                : "80");
     int c = snprintf(out->path, sizeof(out->path), "%s", at[len] ? at + len : "/");
     return host[0] && a < (int)sizeof(out->host) && b > 0 && b < (int)sizeof(out->port) &&
            c < (int)sizeof(out->path) && strpbrk(out->path, " \r\n\t") == NULL;
@@ -304,7 +306,8 @@ static struct bytes field(struct bytes head, const char *name)
     while (head.len > 0) {
         size_t len = bytes_find(head, '\n');
         struct bytes line = bytes_of(head.ptr, len);
-        head = len < head.len ? bytes_of(head.ptr + len + 1, head.len - len - 1) : (struct bytes){0};
+        head =
+            len < head.len ? bytes_of(head.ptr + len + 1, head.len - len - 1) : (struct bytes){0};
         if (line.len <= name_len || line.ptr[name_len] != ':' ||
             !bytes_eq_nocase(bytes_of(line.ptr, name_len), bytes_of_str(name)))
             continue;

@@ -29,7 +29,8 @@ struct http_target {
     SSL_CTX *ctx;
 };
 
-/* url: http://HOST[:PORT][/PATH] or https://...; cacert: PEM file of anchors, NULL: the system's. */
+/* url: http or https, a host, perhaps a port and a path; cacert: PEM file of anchors, NULL: the
+ * system's. */
 int http_target_set(struct cli *cli, const char *url, const char *cacert,
                     struct http_target *out) MUST_USE;
 void http_target_clear(struct http_target *target);

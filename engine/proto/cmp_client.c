@@ -4,8 +4,8 @@
 #include "base/secret.h"
 #include "crypto/digest.h"
 
-/* A header: two GeneralNames, ids, an algorithm, and what stands around them; then a signature and a
- * chain. */
+/* A header: two GeneralNames, ids, an algorithm, and what stands around them; then a signature and
+ * a chain. */
 enum { HEADER_MAX = 2 * (NAME_DER_MAX + 16) + MAC_PARAMS_DER_MAX + 512 };
 enum { SIGNER_CHECK_AGAIN_S = 60 };
 
@@ -280,7 +280,8 @@ static enum err trust_signer(const struct cmp_client_checker *checker, const str
                                                                          : ERR_CLIENT_CERT_EXPIRED;
     if (!checker->anchors || !may_speak_for_a_ca(cert))
         return ERR_CLIENT_CERT_UNTRUSTED;
-    uint32_t count = msg->extra_cert_count < CERT_CHAIN_MAX ? msg->extra_cert_count : CERT_CHAIN_MAX;
+    uint32_t count =
+        msg->extra_cert_count < CERT_CHAIN_MAX ? msg->extra_cert_count : CERT_CHAIN_MAX;
     return path_validate(checker->anchors, msg->extra_certs, count, now_s, &anchor);
 }
 
@@ -355,8 +356,7 @@ static enum err check_signature(struct cmp_client_checker *checker, const struct
     if (alg == SIG_NONE || !sig_alg_fits(alg, cert->spki.alg))
         return ERR_BAD_ALG;
     uint8_t digest[SHA256_LEN];
-    struct verify_job job = {
-        .alg = alg, .key = checker->signer_key, .signature = msg->protection};
+    struct verify_job job = {.alg = alg, .key = checker->signer_key, .signature = msg->protection};
     if (!signed_bytes(checker, msg, alg, digest, &job))
         return ERR_NO_SPACE;
     return verify_one(&job) == ERR_OK ? ERR_OK : ERR_CMP_MESSAGE_CHECK;
@@ -382,9 +382,8 @@ static enum err find_mac_key(struct cmp_client_checker *checker, const struct ma
     }
     if (!same_params(params, &checker->mac)) {
         checker->mac = (struct mac_params){0};
-        enum err err =
-            mac_key_derive(params, bytes_of(credential->secret, credential->secret_len),
-                           &checker->mac_key);
+        enum err err = mac_key_derive(params, bytes_of(credential->secret, credential->secret_len),
+                                      &checker->mac_key);
         if (err != ERR_OK)
             return err;
         checker->mac = *params;

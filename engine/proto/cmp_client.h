@@ -3,16 +3,16 @@
  *
  * Promise: an answer counts as checked only when its transactionID and recipNonce are those of the
  *          request and its protection verifies: by a MAC under the credential's secret, or by the
- *          signature of a certificate that is pinned, or that leads to an anchor and is fit to speak
- *          for a CA (EKU cmcCA or cmKGA, or a CA certificate). A device certificate under the same
+ *          signature of a certificate that is pinned, or that leads to an anchor and is fit to
+ * speak for a CA (EKU cmcCA or cmKGA, or a CA certificate). A device certificate under the same
  *          root is not.
  * Owner:   a credential holds views of its certificates and the key of its caller, and a copy of
  *          the secret: clear it. A checker remembers the last signer and the last derived MAC key.
  * Threads: a credential is read-only once made; a checker belongs to one thread.
  * Errors:  of building: ERR_NO_SPACE, ERR_BAD_KEY, ERR_BAD_ALG, ERR_BAD_CERT. Of checking:
- *          ERR_BAD_DER and its kin, ERR_BAD_ALG, ERR_NO_SPACE (scratch), ERR_CMP_TRANSACTION, ERR_CMP_RECIPIENT_NONCE,
- *          ERR_CMP_MESSAGE_CHECK (protection), ERR_CMP_WRONG_INTEGRITY (none where there must be
- *          one), ERR_CLIENT_CERT_UNTRUSTED, ERR_CLIENT_CERT_EXPIRED (of the server's signer).
+ *          ERR_BAD_DER and its kin, ERR_BAD_ALG, ERR_NO_SPACE (scratch), ERR_CMP_TRANSACTION,
+ * ERR_CMP_RECIPIENT_NONCE, ERR_CMP_MESSAGE_CHECK (protection), ERR_CMP_WRONG_INTEGRITY (none where
+ * there must be one), ERR_CLIENT_CERT_UNTRUSTED, ERR_CLIENT_CERT_EXPIRED (of the server's signer).
  * Limits:  CMP_* and MAC_* (limits.h).
  */
 #ifndef CERTMILL_PROTO_CMP_CLIENT_H
@@ -64,8 +64,8 @@ struct cmp_client_ids {
 
 struct cmp_client_message {
     enum cmp_body body;
-    struct bytes content;     /* the element inside of the body's tag */
-    struct bytes recipient;   /* whole Name; empty: NULL-DN */
+    struct bytes content;   /* the element inside of the body's tag */
+    struct bytes recipient; /* whole Name; empty: NULL-DN */
     struct cmp_client_ids ids;
     struct bytes recip_nonce; /* the server's last senderNonce; empty: a first message */
     int64_t time_s;           /* 0: none */
@@ -83,17 +83,18 @@ enum err cmp_client_build(const struct cmp_client_credential *credential,
 /* CertReqMsg with raVerified for what a CSR asks for: subject, key, extensions. */
 bool cmp_client_put_csr(struct der_builder *out, const struct cert_request *csr,
                         int64_t cert_req_id) MUST_USE;
-/* certHash of certConf (RFC 9810 5.3.18): by the certificate's signature algorithm. ERR_BAD_ALG when
- * that names no hash (then hashAlg would be needed). */
+/* certHash of certConf (RFC 9810 5.3.18): by the certificate's signature algorithm. ERR_BAD_ALG
+ * when that names no hash (then hashAlg would be needed). */
 enum err cmp_client_cert_hash(const struct x509_cert *cert, uint8_t out[DIGEST_LEN_MAX],
                               size_t *out_len) MUST_USE;
 
 /* --- answers --- */
 
 struct cmp_client_checker {
-    const struct trust_store *anchors;               /* may be NULL */
-    const struct cmp_client_credential *credential;  /* whose secret MACs are checked with, or NULL */
-    struct bytes pinned[CMP_CLIENT_PINNED_MAX];      /* certificates of servers, taken as they are */
+    const struct trust_store *anchors; /* may be NULL */
+    const struct cmp_client_credential
+        *credential;                            /* whose secret MACs are checked with, or NULL */
+    struct bytes pinned[CMP_CLIENT_PINNED_MAX]; /* certificates of servers, taken as they are */
     uint32_t pinned_count;
     uint8_t *scratch; /* as long as the longest answer; NULL: signatures over SHA-256 alone */
     size_t scratch_cap;

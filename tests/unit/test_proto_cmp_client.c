@@ -65,8 +65,8 @@ static void make_party(struct party *party, const char *name, const struct party
     enum sig_alg sig = sig_alg_default(softkey_alg(issuer->key));
     if (party != issuer)
         assert_int_equal(softkey_generate(alg, 0, &party->key), ERR_OK);
-    assert_int_equal(
-        softkey_spki(party->key, party->spki, sizeof(party->spki), &party->spki_len), ERR_OK);
+    assert_int_equal(softkey_spki(party->key, party->spki, sizeof(party->spki), &party->spki_len),
+                     ERR_OK);
     assert_true(name_from_text(name, party->name, sizeof(party->name), &party->name_len));
     struct der_builder b = der_builder_of(tbs, sizeof(tbs));
     der_open(&b, DER_SEQUENCE);
@@ -111,8 +111,8 @@ static int setup(void **state)
     make_party(&client, "CN=RA", &root, KEY_EC_P256, false, OID_EKU_CMC_RA);
     struct bytes chain[] = {bytes_of(client.der, client.len)};
     assert_int_equal(cmp_client_by_key(client.key, chain, 1, &by_key), ERR_OK);
-    assert_int_equal(cmp_client_by_secret(BYTES_LIT("station-1"), BYTES_LIT("a shared secret"), &pbm,
-                                          &by_secret),
+    assert_int_equal(cmp_client_by_secret(BYTES_LIT("station-1"), BYTES_LIT("a shared secret"),
+                                          &pbm, &by_secret),
                      ERR_OK);
     assert_int_equal(trust_store_add(&anchors, bytes_of(root.der, root.len)), ERR_OK);
     return 0;
@@ -204,7 +204,8 @@ static void test_no_room_is_said(void **state)
         assert_true(cmp_client_build(&by_key, &message, out, cap, &len) != ERR_OK ? len == 0
                                                                                   : len <= cap);
     assert_int_equal(
-        cmp_client_build(&by_key, &message, out, cmp_client_room(message.content.len), &len), ERR_OK);
+        cmp_client_build(&by_key, &message, out, cmp_client_room(message.content.len), &len),
+        ERR_OK);
     struct bytes wrong[] = {bytes_of(server.der, server.len)};
     struct cmp_client_credential none;
     assert_int_equal(cmp_client_by_key(client.key, wrong, 1, &none), ERR_BAD_KEY);
@@ -227,7 +228,8 @@ static struct bytes answer_of(const struct party *from, enum cmp_body body, stru
     return build(&credential, &message, answer);
 }
 
-static enum err check_with(struct cmp_client_checker *checker, struct bytes der, bool *out_protected)
+static enum err check_with(struct cmp_client_checker *checker, struct bytes der,
+                           bool *out_protected)
 {
     struct cmp_msg msg;
     struct cmp_client_message sent = message_of(CMP_PKICONF, pki_conf());
@@ -306,9 +308,9 @@ static void test_macs_are_checked_with_the_secret(void **state)
     memset(nonce, 0x22, sizeof(nonce));
     message.recip_nonce = BYTES_ARRAY(nonce);
     assert_int_equal(check(build(&by_secret, &message, answer)), ERR_OK);
-    assert_int_equal(cmp_client_by_secret(BYTES_LIT("x"), BYTES_LIT("a shared secret"), &pbmac1,
-                                          &other),
-                     ERR_OK); /* parameters of the server's own choice */
+    assert_int_equal(
+        cmp_client_by_secret(BYTES_LIT("x"), BYTES_LIT("a shared secret"), &pbmac1, &other),
+        ERR_OK); /* parameters of the server's own choice */
     assert_int_equal(check(build(&other, &message, answer)), ERR_OK);
     assert_int_equal(
         cmp_client_by_secret(BYTES_LIT("x"), BYTES_LIT("another secret"), &by_secret.mac, &other),

@@ -5,42 +5,50 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "asn1/base64.h"
-#include "asn1/cms.h"
 #include "asn1/x509.h"
 #include "bench/bench.h"
 
-enum { ANSWER_MAX = 16384 };
-
-bool bench_check_answer(const struct bench_work *work, struct bench_item *item, struct bytes body,
-                        char error[256])
+bool bench_check_cert(struct bench_item *item, struct bytes cert_der, char error[256])
 {
-    (void)work;
-    uint8_t der[ANSWER_MAX];
-    size_t len = 0, count = 0;
-    struct bytes certs[2];
     struct x509_cert cert;
-    if (!base64_decode(body, der, sizeof(der), &len)) {
-        snprintf(error, 256, "the answer is not base64");
+    if (x509_decode(cert_der, &cert) != ERR_OK) {
+        snprintf(error, 256, "the answer holds no certificate");
         return false;
     }
-    enum err err = cms_certs_only_decode(bytes_of(der, len), certs, 2, &count);
-    if (err != ERR_OK || count != 1 || x509_decode(certs[0], &cert) != ERR_OK) {
-        snprintf(error, 256, "the answer is not one certificate in a certs-only message");
-        return false;
-    }
-    if (!bytes_eq(cert.spki.der, bytes_of(item->bytes + item->spki_offset, item->spki_len)) ||
-        !bytes_eq(cert.subject, bytes_of(item->bytes + item->subject_offset, item->subject_len))) {
+    if (!bytes_eq(cert.spki.der, bytes_of(item->spki, item->spki_len)) ||
+        !bytes_eq(cert.subject, bytes_of(item->subject, item->subject_len))) {
         snprintf(error, 256, "the certificate is for another key or subject");
         return false;
     }
-    item->cert = malloc(certs[0].len);
-    if (!item->cert) {
+    uint8_t *copy = malloc(cert_der.len);
+    if (!copy) {
         return false;
     }
-    memcpy(item->cert, certs[0].ptr, certs[0].len);
-    item->cert_len = (uint32_t)certs[0].len;
+    memcpy(copy, cert_der.ptr, cert_der.len);
+    free(item->cert);
+    item->cert = copy;
+    item->cert_len = (uint32_t)cert_der.len;
     return true;
+}
+
+struct bytes bench_find_issuer(const struct bench_work *work, const struct bytes certs[],
+                               size_t count)
+{
+    struct x509_cert leaf, ca;
+    uint32_t i = 0;
+    while (i < work->count && work->items[i].cert_len == 0) {
+        i++;
+    }
+    if (i == work->count ||
+        x509_decode(bytes_of(work->items[i].cert, work->items[i].cert_len), &leaf) != ERR_OK) {
+        return (struct bytes){0};
+    }
+    for (size_t k = 0; k < count; k++) {
+        if (x509_decode(certs[k], &ca) == ERR_OK && bytes_eq(ca.subject, leaf.issuer)) {
+            return certs[k];
+        }
+    }
+    return (struct bytes){0};
 }
 
 struct verify_thread {

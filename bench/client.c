@@ -17,33 +17,39 @@
 #include "base/clock.h"
 #include "bench/bench.h"
 
-enum { IN_CAP = 32768, OUT_CAP = 65536, PIPELINE_MAX = 64 };
+enum { OUT_ROOM = 65536, PIPELINE_MAX = 64 };
+/* With fewer requests than so many times what is in flight, everything counts. */
+enum { COOL_DOWN_POSTS = 10 };
 
 struct flight {
-    uint32_t item;
-    uint64_t due_ns; /* intended start */
+    uint32_t post;
+    uint32_t step;   /* answers that led to this request */
+    uint64_t due_ns; /* intended start of the first */
 };
 
 struct conn {
     int fd;
     SSL *ssl;
     bool connected;
+    bool waits;           /* to be able to write */
     uint32_t head, count; /* in flight, a ring */
     struct flight flight[PIPELINE_MAX];
     size_t in_len, out_len, out_sent;
-    uint8_t in[IN_CAP], out[OUT_CAP];
+    uint8_t *in, *out; /* thread->in_cap, thread->out_cap */
 };
 
 struct client_thread {
     pthread_t thread;
     const struct bench_options *options;
     struct bench_work *work;
-    SSL_CTX *ctx;
+    SSL_CTX *ctx; /* NULL: without TLS */
+    void *protocol_ctx;
+    size_t in_cap, out_cap;
     struct shared_run *run;
     uint32_t conn_count;
     struct conn *conns;
     int epoll_fd;
-    uint64_t ok, failed, wrong, handshakes, resumed;
+    uint64_t ok, failed, wrong, issued, handshakes, resumed;
     uint64_t status_count[600];
     uint64_t started_ns, ended_ns;
     struct hist latency;
@@ -51,10 +57,13 @@ struct client_thread {
 };
 
 struct shared_run {
-    _Atomic uint32_t next; /* item to send */
-    _Atomic uint32_t answered;
+    _Atomic uint32_t next;     /* post to send */
+    _Atomic uint32_t answered; /* certificates */
     uint64_t start_ns, stop_ns;
-    _Atomic uint64_t counted_from_ns;
+    /* What counts was answered after the warm-up, and while as much was in flight as then: where
+     * the last requests run out, fewer are at work. */
+    _Atomic uint64_t counted_from_ns, counted_to_ns;
+    bool has_cool_down;
 };
 
 static void note_error(struct client_thread *thread, const char *text)
@@ -95,12 +104,48 @@ static bool conn_open(struct client_thread *thread, struct conn *conn)
     epoll_ctl(thread->epoll_fd, EPOLL_CTL_ADD, conn->fd, &event);
     int flags = fcntl(conn->fd, F_GETFL);
     fcntl(conn->fd, F_SETFL, flags | O_NONBLOCK); /* after connect: loopback answers at once */
-    conn->ssl = SSL_new(thread->ctx);
-    SSL_set_fd(conn->ssl, conn->fd);
-    SSL_set_connect_state(conn->ssl);
-    conn->connected = false;
+    conn->connected = thread->ctx == NULL;
+    if (thread->ctx) {
+        conn->ssl = SSL_new(thread->ctx);
+        SSL_set_fd(conn->ssl, conn->fd);
+        SSL_set_connect_state(conn->ssl);
+    }
     conn->in_len = conn->out_len = conn->out_sent = 0;
     return true;
+}
+
+enum io { IO_SOME, IO_WAIT_READ, IO_WAIT_WRITE, IO_END };
+
+static enum io tls_wait(const struct conn *conn, int result)
+{
+    int why = SSL_get_error(conn->ssl, result);
+    return why == SSL_ERROR_WANT_READ    ? IO_WAIT_READ
+           : why == SSL_ERROR_WANT_WRITE ? IO_WAIT_WRITE
+                                         : IO_END;
+}
+
+static enum io conn_write(struct conn *conn, const uint8_t *data, size_t len, size_t *out_done)
+{
+    if (conn->ssl) {
+        int sent = SSL_write(conn->ssl, data, (int)len);
+        *out_done = sent > 0 ? (size_t)sent : 0;
+        return sent > 0 ? IO_SOME : tls_wait(conn, sent);
+    }
+    ssize_t sent = send(conn->fd, data, len, MSG_NOSIGNAL);
+    *out_done = sent > 0 ? (size_t)sent : 0;
+    return sent >= 0 ? IO_SOME : errno == EAGAIN ? IO_WAIT_WRITE : IO_END;
+}
+
+static enum io conn_read(struct conn *conn, uint8_t *data, size_t cap, size_t *out_done)
+{
+    if (conn->ssl) {
+        int got = SSL_read(conn->ssl, data, (int)cap);
+        *out_done = got > 0 ? (size_t)got : 0;
+        return got > 0 ? IO_SOME : tls_wait(conn, got);
+    }
+    ssize_t got = recv(conn->fd, data, cap, 0);
+    *out_done = got > 0 ? (size_t)got : 0;
+    return got > 0 ? IO_SOME : got < 0 && errno == EAGAIN ? IO_WAIT_READ : IO_END;
 }
 
 static void want_write(struct client_thread *thread, struct conn *conn, bool on)
@@ -112,55 +157,70 @@ static void want_write(struct client_thread *thread, struct conn *conn, bool on)
 /* --- requests --- */
 
 /* The next request, when it is due; false: none now. */
-static bool next_item(struct client_thread *thread, uint64_t now_ns, struct flight *out)
+static bool next_post(struct client_thread *thread, uint64_t now_ns, struct flight *out)
 {
     struct shared_run *run = thread->run;
     const struct bench_options *options = thread->options;
-    if (now_ns >= run->stop_ns) {
-        return false;
-    }
     uint32_t index = atomic_load(&run->next);
     do {
-        if (index >= thread->work->count) {
+        if (index >= thread->work->post_count || now_ns >= run->stop_ns) {
+            uint64_t none = 0;
+            if (run->has_cool_down) {
+                atomic_compare_exchange_strong(&run->counted_to_ns, &none, now_ns);
+            }
             return false;
         }
         out->due_ns = now_ns;
         if (options->rate > 0) {
-            out->due_ns = run->start_ns + (uint64_t)((double)index * 1e9 / options->rate);
+            double first = thread->work->posts[index].first;
+            out->due_ns = run->start_ns + (uint64_t)(first * 1e9 / options->rate);
             if (out->due_ns > now_ns) {
                 return false;
             }
         }
     } while (!atomic_compare_exchange_weak(&run->next, &index, index + 1));
-    out->item = index;
+    out->post = index;
+    out->step = 0;
     return true;
 }
 
+static void put_request(struct conn *conn, const struct flight *flight, const uint8_t *http,
+                        uint32_t len)
+{
+    memcpy(conn->out + conn->out_len, http, len);
+    conn->out_len += len;
+    conn->flight[(conn->head + conn->count++) % PIPELINE_MAX] = *flight;
+}
+
+/* Room for a request is half of the buffer, which is twice the longest. */
 static void fill(struct client_thread *thread, struct conn *conn, uint64_t now_ns)
 {
     const struct bench_options *options = thread->options;
     uint32_t depth = options->handshake_each ? 1 : options->pipeline;
     struct flight flight;
-    while (conn->count < depth && OUT_CAP - conn->out_len > 4096 &&
-           next_item(thread, now_ns, &flight)) {
-        const struct bench_item *item = &thread->work->items[flight.item];
-        memcpy(conn->out + conn->out_len, item->bytes, item->http_len);
-        conn->out_len += item->http_len;
-        conn->flight[(conn->head + conn->count++) % PIPELINE_MAX] = flight;
+    while (conn->count < depth && thread->out_cap - conn->out_len > thread->out_cap / 2 &&
+           next_post(thread, now_ns, &flight)) {
+        const struct bench_post *post = &thread->work->posts[flight.post];
+        put_request(conn, &flight, post->http, post->http_len);
     }
 }
 
 static bool flush(struct client_thread *thread, struct conn *conn)
 {
     while (conn->out_sent < conn->out_len) {
-        int sent =
-            SSL_write(conn->ssl, conn->out + conn->out_sent, (int)(conn->out_len - conn->out_sent));
-        if (sent <= 0) {
-            int why = SSL_get_error(conn->ssl, sent);
-            want_write(thread, conn, why == SSL_ERROR_WANT_WRITE);
-            return why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE;
+        size_t sent = 0;
+        enum io io =
+            conn_write(conn, conn->out + conn->out_sent, conn->out_len - conn->out_sent, &sent);
+        if (io != IO_SOME) {
+            want_write(thread, conn, io == IO_WAIT_WRITE);
+            conn->waits = io == IO_WAIT_WRITE;
+            return io != IO_END;
         }
-        conn->out_sent += (size_t)sent;
+        conn->out_sent += sent;
+    }
+    if (conn->waits) { /* or there would be an event for ever */
+        want_write(thread, conn, false);
+        conn->waits = false;
     }
     conn->out_sent = conn->out_len = 0;
     return true;
@@ -174,12 +234,12 @@ struct answer {
 };
 
 /* 0: more octets are needed; -1: not HTTP. */
-static int parse_answer(const uint8_t *in, size_t len, struct answer *out)
+static int parse_answer(const uint8_t *in, size_t len, size_t cap, struct answer *out)
 {
     const char *text = (const char *)in;
     const char *end = memmem(in, len, "\r\n\r\n", 4);
     if (!end) {
-        return len >= IN_CAP ? -1 : 0;
+        return len >= cap ? -1 : 0;
     }
     if (len < 12 || memcmp(text, "HTTP/1.1 ", 9) != 0) {
         return -1;
@@ -188,10 +248,30 @@ static int parse_answer(const uint8_t *in, size_t len, struct answer *out)
     out->head_len = (size_t)(end - text) + 4;
     const char *field = memmem(in, out->head_len, "Content-Length: ", 16);
     out->body_len = field ? strtoul(field + 16, NULL, 10) : 0;
-    if (out->head_len + out->body_len > IN_CAP) {
+    if (out->head_len + out->body_len > cap) {
         return -1;
     }
     return len >= out->head_len + out->body_len ? 1 : 0;
+}
+
+/* The clock of what counts starts with the answer that ends the warm-up, which does not count. */
+static void count(struct client_thread *thread, const struct bench_taken *taken, uint64_t due_ns,
+                  uint64_t now_ns)
+{
+    uint32_t warmup = thread->options->warmup;
+    uint32_t before = atomic_fetch_add(&thread->run->answered, taken->good);
+    thread->issued += taken->good;
+    thread->failed += taken->failed;
+    thread->wrong += taken->wrong;
+    if (atomic_load(&thread->run->counted_to_ns) != 0) {
+        return;
+    }
+    if (before >= warmup) {
+        thread->ok += taken->good;
+        hist_add(&thread->latency, now_ns - due_ns);
+    } else if (before + taken->good >= warmup) {
+        atomic_store(&thread->run->counted_from_ns, now_ns);
+    }
 }
 
 static void take_answer(struct client_thread *thread, struct conn *conn,
@@ -201,23 +281,26 @@ static void take_answer(struct client_thread *thread, struct conn *conn,
     conn->head = (conn->head + 1) % PIPELINE_MAX;
     conn->count--;
     struct bytes body = bytes_of(conn->in + answer->head_len, answer->body_len);
-    struct bench_item *item = &thread->work->items[flight.item];
-    char error[256] = "";
+    struct bench_taken taken = {0};
     thread->status_count[answer->status < 600 && answer->status > 0 ? answer->status : 0]++;
     if (answer->status != 200) {
-        thread->failed++;
-        snprintf(error, sizeof(error), "status %d: %.*s", answer->status,
+        taken.failed = thread->work->posts[flight.post].count;
+        snprintf(taken.error, sizeof(taken.error), "status %d: %.*s", answer->status,
                  (int)(body.len < 150 ? body.len : 150), (const char *)body.ptr);
-        note_error(thread, error);
-    } else if (!bench_check_answer(thread->work, item, body, error)) {
-        thread->wrong++;
-        note_error(thread, error);
-    } else if (atomic_fetch_add(&thread->run->answered, 1) + 1 > thread->options->warmup) {
-        uint64_t none = 0;
-        atomic_compare_exchange_strong(&thread->run->counted_from_ns, &none, now_ns);
-        thread->ok++;
-        hist_add(&thread->latency, now_ns - flight.due_ns);
+    } else {
+        thread->work->protocol->take(thread->protocol_ctx, thread->work, flight.post, flight.step,
+                                     body, &taken);
     }
+    if (taken.error[0]) {
+        note_error(thread, taken.error);
+    }
+    if (taken.next && taken.next_len <= thread->out_cap - conn->out_len) {
+        flight.step++;
+        put_request(conn, &flight, taken.next, taken.next_len);
+    } else {
+        count(thread, &taken, flight.due_ns, now_ns);
+    }
+    free(taken.next);
     thread->ended_ns = now_ns;
 }
 
@@ -225,13 +308,13 @@ static bool take_answers(struct client_thread *thread, struct conn *conn)
 {
     struct answer answer;
     int got;
-    uint64_t now_ns = clock_mono_ns();
-    while (conn->count > 0 && (got = parse_answer(conn->in, conn->in_len, &answer)) != 0) {
+    while (conn->count > 0 &&
+           (got = parse_answer(conn->in, conn->in_len, thread->in_cap, &answer)) != 0) {
         if (got < 0) {
             note_error(thread, "the answer is not HTTP/1.1 with Content-Length");
             return false;
         }
-        take_answer(thread, conn, &answer, now_ns);
+        take_answer(thread, conn, &answer, clock_mono_ns());
         size_t used = answer.head_len + answer.body_len;
         memmove(conn->in, conn->in + used, conn->in_len - used);
         conn->in_len -= used;
@@ -242,12 +325,12 @@ static bool take_answers(struct client_thread *thread, struct conn *conn)
 static bool receive(struct client_thread *thread, struct conn *conn)
 {
     for (;;) {
-        int got = SSL_read(conn->ssl, conn->in + conn->in_len, (int)(IN_CAP - conn->in_len));
-        if (got <= 0) {
-            int why = SSL_get_error(conn->ssl, got);
-            return why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE;
+        size_t got = 0;
+        enum io io = conn_read(conn, conn->in + conn->in_len, thread->in_cap - conn->in_len, &got);
+        if (io != IO_SOME) {
+            return io != IO_END;
         }
-        conn->in_len += (size_t)got;
+        conn->in_len += got;
         if (!take_answers(thread, conn)) {
             return false;
         }
@@ -279,7 +362,8 @@ static bool shake_hands(struct client_thread *thread, struct conn *conn)
 
 static bool run_over(const struct client_thread *thread, uint64_t now_ns)
 {
-    return now_ns >= thread->run->stop_ns || atomic_load(&thread->run->next) >= thread->work->count;
+    return now_ns >= thread->run->stop_ns ||
+           atomic_load(&thread->run->next) >= thread->work->post_count;
 }
 
 /* One connection's events; false: it is finished. */
@@ -301,13 +385,20 @@ static bool serve_open(struct client_thread *thread, struct conn *conn)
     return good;
 }
 
+/* Asked and never answered. */
+static void give_up(struct client_thread *thread, struct conn *conn)
+{
+    for (; conn->count > 0; conn->count--, conn->head = (conn->head + 1) % PIPELINE_MAX) {
+        thread->failed += thread->work->posts[conn->flight[conn->head].post].count;
+    }
+}
+
 /* Closes what is finished, and opens again where there is more to do. A new connection is served at
  * once: its handshake may be over before there is an event to wait for. */
 static void serve(struct client_thread *thread, struct conn *conn)
 {
     while (!serve_open(thread, conn)) {
-        thread->failed += conn->count; /* asked and never answered */
-        conn->count = 0;
+        give_up(thread, conn);
         conn_close(conn);
         if (run_over(thread, clock_mono_ns()) || !conn_open(thread, conn)) {
             return;
@@ -357,7 +448,7 @@ static void *client_main(void *arg)
         }
     }
     for (uint32_t i = 0; i < thread->conn_count; i++) {
-        thread->failed += thread->conns[i].count;
+        give_up(thread, &thread->conns[i]);
         conn_close(&thread->conns[i]);
     }
     return NULL;
@@ -390,6 +481,11 @@ SSL_CTX *bench_tls(const struct bench_options *options)
 static bool start_threads(const struct bench_options *options, struct bench_work *work,
                           SSL_CTX *ctx, struct shared_run *run, struct client_thread *threads)
 {
+    size_t out_cap = OUT_ROOM;
+    for (uint32_t i = 0; i < work->post_count; i++) {
+        size_t wanted = 2 * (size_t)work->posts[i].http_len + 4096;
+        out_cap = wanted > out_cap ? wanted : out_cap;
+    }
     for (uint32_t i = 0; i < options->threads; i++) {
         struct client_thread *thread = &threads[i];
         uint32_t first = options->connections * i / options->threads;
@@ -399,13 +495,24 @@ static bool start_threads(const struct bench_options *options, struct bench_work
         thread->ctx = ctx;
         thread->run = run;
         thread->conn_count = end - first;
+        thread->in_cap = work->answer_max;
+        thread->out_cap = out_cap;
         thread->conns = calloc(thread->conn_count + 1, sizeof(struct conn));
         thread->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
         if (!thread->conns || thread->epoll_fd < 0) {
             return false;
         }
         for (uint32_t k = 0; k < thread->conn_count; k++) {
-            thread->conns[k].fd = -1;
+            struct conn *conn = &thread->conns[k];
+            conn->fd = -1;
+            conn->in = malloc(thread->in_cap);
+            conn->out = malloc(thread->out_cap);
+            if (!conn->in || !conn->out) {
+                return false;
+            }
+        }
+        if (work->protocol->thread_start) {
+            thread->protocol_ctx = work->protocol->thread_start(work);
         }
         pthread_create(&thread->thread, NULL, client_main, thread);
     }
@@ -421,6 +528,7 @@ static void collect(const struct bench_options *options, struct client_thread *t
         out->ok += thread->ok;
         out->failed += thread->failed;
         out->wrong += thread->wrong;
+        out->issued += thread->issued;
         out->handshakes += thread->handshakes;
         out->resumed += thread->resumed;
         for (int s = 0; s < 600; s++) {
@@ -434,7 +542,14 @@ static void collect(const struct bench_options *options, struct client_thread *t
             out->elapsed_ns = thread->ended_ns; /* the end, made a length by the caller */
         }
         close(thread->epoll_fd);
+        for (uint32_t k = 0; k < thread->conn_count; k++) {
+            free(thread->conns[k].in);
+            free(thread->conns[k].out);
+        }
         free(thread->conns);
+        if (thread->work->protocol->thread_end) {
+            thread->work->protocol->thread_end(thread->protocol_ctx);
+        }
     }
 }
 
@@ -442,7 +557,11 @@ bool bench_run(const struct bench_options *options, struct bench_work *work, SSL
                struct bench_result *out)
 {
     struct client_thread *threads = calloc(options->threads, sizeof(*threads));
-    struct shared_run run = {.start_ns = clock_mono_ns()};
+    struct shared_run run = {
+        .start_ns = clock_mono_ns(),
+        .has_cool_down = options->warmup > 0 && work->post_count / COOL_DOWN_POSTS >=
+                                                    options->connections * options->pipeline,
+    };
     run.stop_ns = run.start_ns + options->seconds * NS_PER_S;
     if (!threads || !start_threads(options, work, ctx, &run, threads)) {
         fprintf(stderr, "certmill-bench: out of memory or descriptors\n");
@@ -454,7 +573,7 @@ bool bench_run(const struct bench_options *options, struct bench_work *work, SSL
         struct timespec pause = {0, 500000000};
         nanosleep(&pause, NULL);
         fprintf(stderr, "\r%u of %u answered", atomic_load(&run.answered), work->count);
-        if (atomic_load(&run.next) >= work->count) {
+        if (atomic_load(&run.next) >= work->post_count) {
             break;
         }
     }
@@ -464,7 +583,44 @@ bool bench_run(const struct bench_options *options, struct bench_work *work, SSL
     }
     uint64_t from = atomic_load(&run.counted_from_ns);
     uint64_t start = options->warmup > 0 && from ? from : run.start_ns;
-    out->elapsed_ns = out->elapsed_ns > start ? out->elapsed_ns - start : 1;
+    uint64_t to = atomic_load(&run.counted_to_ns);
+    uint64_t end = to ? to : out->elapsed_ns;
+    out->elapsed_ns = end > start ? end - start : 1;
+    out->is_short = options->warmup > 0 && !run.has_cool_down;
     free(threads);
     return true;
+}
+
+static int open_blocking(const struct bench_options *options)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(options->port)};
+    inet_pton(AF_INET, options->host, &address.sin_addr);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && connect(fd, (void *)&address, sizeof(address)) != 0) {
+        close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
+size_t bench_ask(const struct bench_options *options, SSL_CTX *ctx, struct bytes request, char *buf,
+                 size_t cap)
+{
+    struct conn conn = {.fd = open_blocking(options), .ssl = ctx ? SSL_new(ctx) : NULL};
+    size_t len = 0, done = 0;
+    bool good = conn.fd >= 0 && (!ctx || conn.ssl);
+    if (good && ctx) {
+        SSL_set_fd(conn.ssl, conn.fd);
+        good = SSL_connect(conn.ssl) == 1;
+    }
+    while (good && request.len > 0) {
+        good = conn_write(&conn, request.ptr, request.len, &done) == IO_SOME;
+        request = bytes_of(request.ptr + done, request.len - done);
+    }
+    while (good && len < cap &&
+           conn_read(&conn, (uint8_t *)buf + len, cap - len, &done) == IO_SOME) {
+        len += done;
+    }
+    conn_close(&conn);
+    return good ? len : 0;
 }

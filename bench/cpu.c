@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "bench/bench.h"
@@ -52,4 +53,11 @@ double bench_cpu_seconds(int pid, bool with_children)
         closedir(tasks);
     }
     return total;
+}
+
+double bench_own_cpu_seconds(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }

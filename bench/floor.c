@@ -10,8 +10,7 @@
 #include "crypto/softkey.h"
 #include "crypto/verify.h"
 
-enum { FLOOR_KEYS = 1600, FLOOR_PASSES = 5, FLOOR_BATCH = 32 };
-_Static_assert(FLOOR_KEYS % FLOOR_BATCH == 0, "whole batches");
+enum { FLOOR_KEYS_MIN = 160, FLOOR_KEYS_MAX = 1600, FLOOR_PASSES = 5, FLOOR_BATCH = 32 };
 
 struct floor_case {
     uint8_t spki_der[128];
@@ -50,12 +49,12 @@ static double since_us(uint64_t start_ns, uint32_t count)
     return (double)(clock_mono_ns() - start_ns) / 1000.0 / count;
 }
 
-static bool verify_pass(struct floor_case *cases, struct bytes message, struct verify_key *key,
+static bool verify_pass(struct floor_case *cases, uint32_t keys, struct bytes message, struct verify_key *key,
                         double *out_us)
 {
     uint64_t start = clock_mono_ns();
     bool good = true;
-    for (uint32_t i = 0; i < FLOOR_KEYS; i++) {
+    for (uint32_t i = 0; i < keys; i++) {
         struct floor_case *c = key ? &cases[0] : &cases[i];
         struct verify_job job = {.alg = SIG_ECDSA_SHA256,
                                  .spki = &c->spki,
@@ -64,16 +63,16 @@ static bool verify_pass(struct floor_case *cases, struct bytes message, struct v
                                  .signature = bytes_of(c->signature, c->signature_len)};
         good &= verify_one(&job) == ERR_OK;
     }
-    *out_us = since_us(start, FLOOR_KEYS);
+    *out_us = since_us(start, keys);
     return good;
 }
 
-static bool batch_pass(struct floor_case *cases, struct bytes message, struct verify_key *key,
+static bool batch_pass(struct floor_case *cases, uint32_t keys, struct bytes message, struct verify_key *key,
                        double *out_us)
 {
     uint64_t start = clock_mono_ns();
     bool good = true;
-    for (uint32_t i = 0; i < FLOOR_KEYS; i += FLOOR_BATCH) {
+    for (uint32_t i = 0; i < keys; i += FLOOR_BATCH) {
         struct verify_job jobs[FLOOR_BATCH], *batch[FLOOR_BATCH];
         for (uint32_t k = 0; k < FLOOR_BATCH; k++) {
             struct floor_case *c = key ? &cases[0] : &cases[i + k];
@@ -89,15 +88,15 @@ static bool batch_pass(struct floor_case *cases, struct bytes message, struct ve
             good &= jobs[k].result == ERR_OK;
         }
     }
-    *out_us = since_us(start, FLOOR_KEYS);
+    *out_us = since_us(start, keys);
     return good;
 }
 
-static bool openssl_pass(struct floor_case *cases, struct bytes message, double *out_us)
+static bool openssl_pass(struct floor_case *cases, uint32_t keys, struct bytes message, double *out_us)
 {
     uint64_t start = clock_mono_ns();
     bool good = true;
-    for (uint32_t i = 0; i < FLOOR_KEYS; i++) {
+    for (uint32_t i = 0; i < keys; i++) {
         const uint8_t *at = cases[i].spki_der;
         EVP_PKEY *key = d2i_PUBKEY(NULL, &at, (long)cases[i].spki_len);
         EVP_MD_CTX *ctx = EVP_MD_CTX_new();
@@ -107,33 +106,36 @@ static bool openssl_pass(struct floor_case *cases, struct bytes message, double 
         EVP_MD_CTX_free(ctx);
         EVP_PKEY_free(key);
     }
-    *out_us = since_us(start, FLOOR_KEYS);
+    *out_us = since_us(start, keys);
     return good;
 }
 
-static bool sign_pass(struct bytes message, double *out_us)
+static bool sign_pass(uint32_t keys, struct bytes message, double *out_us)
 {
     struct softkey *key = NULL;
     uint8_t signature[80];
     size_t len;
     bool good = softkey_generate(KEY_EC_P256, 0, &key) == ERR_OK;
     uint64_t start = clock_mono_ns();
-    for (uint32_t i = 0; good && i < FLOOR_KEYS; i++) {
+    for (uint32_t i = 0; good && i < keys; i++) {
         good = softkey_sign(key, SIG_ECDSA_SHA256, message, false, signature, sizeof(signature),
                             &len) == ERR_OK;
     }
-    *out_us = since_us(start, FLOOR_KEYS);
+    *out_us = since_us(start, keys);
     softkey_free(key);
     return good;
 }
 
-bool bench_floor_measure(struct bench_floor *out)
+bool bench_floor_measure(struct bench_floor *out, uint32_t requests)
 {
+    uint32_t keys = requests < FLOOR_KEYS_MIN   ? FLOOR_KEYS_MIN
+                    : requests > FLOOR_KEYS_MAX ? FLOOR_KEYS_MAX
+                                                : requests / FLOOR_BATCH * FLOOR_BATCH;
     static uint8_t text[200]; /* about the size of a certificationRequestInfo */
     struct bytes message = BYTES_ARRAY(text);
-    struct floor_case *cases = calloc(FLOOR_KEYS, sizeof(*cases));
+    struct floor_case *cases = calloc(keys, sizeof(*cases));
     bool good = cases != NULL;
-    for (uint32_t i = 0; good && i < FLOOR_KEYS; i++) {
+    for (uint32_t i = 0; good && i < keys; i++) {
         good = make_case(&cases[i], message);
     }
     struct verify_key *key = good ? verify_key_new(&cases[0].spki) : NULL;
@@ -141,11 +143,11 @@ bool bench_floor_measure(struct bench_floor *out)
     double batch[FLOOR_PASSES], batch_ca[FLOOR_PASSES];
     good = good && key;
     for (uint32_t pass = 0; good && pass < FLOOR_PASSES; pass++) {
-        good = verify_pass(cases, message, NULL, &verify[pass]) &&
-               verify_pass(cases, message, key, &imported[pass]) &&
-               batch_pass(cases, message, NULL, &batch[pass]) &&
-               batch_pass(cases, message, key, &batch_ca[pass]) &&
-               openssl_pass(cases, message, &openssl[pass]) && sign_pass(message, &sign[pass]);
+        good = verify_pass(cases, keys, message, NULL, &verify[pass]) &&
+               verify_pass(cases, keys, message, key, &imported[pass]) &&
+               batch_pass(cases, keys, message, NULL, &batch[pass]) &&
+               batch_pass(cases, keys, message, key, &batch_ca[pass]) &&
+               openssl_pass(cases, keys, message, &openssl[pass]) && sign_pass(keys, message, &sign[pass]);
     }
     if (good) {
         out->verify_us = median(verify);

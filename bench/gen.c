@@ -7,23 +7,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "asn1/base64.h"
 #include "asn1/csr.h"
 #include "bench/bench.h"
 
-enum { ITEM_BYTES_MAX = 2048, CSR_MAX = 1024 };
-
-struct gen_thread {
-    pthread_t thread;
-    const struct bench_options *options;
-    struct bench_work *work;
-    uint32_t first, count;
-    const char *prefix;
-    const char *auth_line;
-    _Atomic uint32_t *done;
-    bool failed;
-};
+enum { CSR_MAX = 1024, HTTP_MAX = 2048 };
 
 static int make_csr(const char *cn, uint8_t *out, int cap)
 {
@@ -44,64 +34,123 @@ static int make_csr(const char *cn, uint8_t *out, int cap)
     return len;
 }
 
-static uint32_t put(struct writer *out, struct bytes data)
-{
-    uint32_t at = (uint32_t)out->len;
-    writer_put(out, data);
-    return at;
-}
+/* --- in parallel --- */
 
-/* Each item has its own ITEM_BYTES_MAX octets, so that threads share nothing. */
-static bool make_item(struct gen_thread *thread, uint32_t index)
-{
-    struct bench_item *item = &thread->work->items[index];
-    char cn[64];
-    uint8_t csr[CSR_MAX], text[CSR_MAX * 2];
-    snprintf(cn, sizeof(cn), "%s-%07u", thread->prefix, index);
-    int len = make_csr(cn, csr, sizeof(csr));
-    struct cert_request view;
-    if (len < 0 || csr_decode(bytes_of(csr, (size_t)len), &view) != ERR_OK) {
-        return false;
-    }
-    size_t text_len = base64_encode(bytes_of(csr, (size_t)len), 0, text);
-    item->bytes = thread->work->bytes + (size_t)index * ITEM_BYTES_MAX;
-    struct writer out = writer_of(item->bytes, ITEM_BYTES_MAX);
-    writer_printf(&out,
-                  "POST %s/simpleenroll HTTP/1.1\r\nHost: %s\r\n%s"
-                  "Content-Type: application/pkcs10\r\nContent-Length: %zu\r\n%s\r\n",
-                  thread->options->path, thread->options->host, thread->auth_line, text_len,
-                  thread->options->handshake_each ? "Connection: close\r\n" : "");
-    writer_put(&out, bytes_of(text, text_len));
-    item->http_len = (uint32_t)out.len;
-    item->spki_offset = put(&out, view.spki.der);
-    item->spki_len = (uint32_t)view.spki.der.len;
-    item->subject_offset = put(&out, view.subject);
-    item->subject_len = (uint32_t)view.subject.len;
-    return !out.failed;
-}
+struct gen_shared {
+    bool (*fn)(void *ctx, uint32_t index);
+    void *ctx;
+    uint32_t count;
+    _Atomic uint32_t next, done;
+    _Atomic bool failed;
+};
 
 static void *gen_main(void *arg)
 {
-    struct gen_thread *thread = arg;
-    for (uint32_t i = 0; i < thread->count && !thread->failed; i++) {
-        thread->failed = !make_item(thread, thread->first + i);
-        atomic_fetch_add(thread->done, 1);
+    struct gen_shared *shared = arg;
+    uint32_t index;
+    while (!atomic_load(&shared->failed) &&
+           (index = atomic_fetch_add(&shared->next, 1)) < shared->count) {
+        if (!shared->fn(shared->ctx, index)) {
+            atomic_store(&shared->failed, true);
+        }
+        atomic_fetch_add(&shared->done, 1);
     }
     return NULL;
 }
 
-static void show_progress(const struct bench_options *options, _Atomic uint32_t *done)
+static void show_progress(const char *what, struct gen_shared *shared)
 {
-    while (!options->quiet && atomic_load(done) < options->requests) {
-        fprintf(stderr, "\rmaking keys and requests: %u of %u", atomic_load(done),
-                options->requests);
-        struct timespec pause = {0, 200000000};
+    struct timespec pause = {0, 200000000};
+    while (atomic_load(&shared->done) < shared->count && !atomic_load(&shared->failed)) {
+        fprintf(stderr, "\r%s: %u of %u", what, atomic_load(&shared->done), shared->count);
         nanosleep(&pause, NULL);
     }
-    if (!options->quiet) {
-        fprintf(stderr, "\rmaking keys and requests: %u of %u\n", atomic_load(done),
-                options->requests);
+    fprintf(stderr, "\r%s: %u of %u\n", what, atomic_load(&shared->done), shared->count);
+}
+
+bool bench_parallel(const struct bench_options *options, const char *what, uint32_t count,
+                    bool (*fn)(void *ctx, uint32_t index), void *ctx)
+{
+    enum { THREADS_MAX = 64 };
+    struct gen_shared shared = {.fn = fn, .ctx = ctx, .count = count};
+    pthread_t threads[THREADS_MAX];
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    uint32_t started = 0, wanted = cores < 2             ? 2
+                                   : cores > THREADS_MAX ? THREADS_MAX
+                                                         : (uint32_t)cores;
+    while (started < wanted && pthread_create(&threads[started], NULL, gen_main, &shared) == 0) {
+        started++;
     }
+    if (!options->quiet && started > 0) {
+        show_progress(what, &shared);
+    }
+    for (uint32_t i = 0; i < started; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    if (started == 0 || atomic_load(&shared.failed)) {
+        fprintf(stderr, "certmill-bench: %s: failed\n", what);
+        return false;
+    }
+    return true;
+}
+
+void bench_prefix(char out[16])
+{
+    uint8_t random[4];
+    RAND_bytes(random, sizeof(random));
+    snprintf(out, 16, "%02x%02x%02x%02x-", random[0], random[1], random[2], random[3]);
+}
+
+/* --- EST --- */
+
+struct est_gen {
+    struct bench_work *work;
+    char prefix[16];
+    char auth_line[600];
+};
+
+static bool put_item(struct bench_item *item, const struct cert_request *view)
+{
+    item->spki_len = (uint32_t)view->spki.der.len;
+    item->subject_len = (uint32_t)view->subject.len;
+    if (item->spki_len > ITEM_SPKI_MAX || item->subject_len > ITEM_SUBJECT_MAX) {
+        return false;
+    }
+    memcpy(item->spki, view->spki.der.ptr, item->spki_len);
+    memcpy(item->subject, view->subject.ptr, item->subject_len);
+    return true;
+}
+
+static bool make_item(void *ctx, uint32_t index)
+{
+    struct est_gen *gen = ctx;
+    const struct bench_options *options = gen->work->options;
+    struct bench_post *post = &gen->work->posts[index];
+    char cn[64];
+    uint8_t csr[CSR_MAX], text[CSR_MAX * 2];
+    snprintf(cn, sizeof(cn), "bench-%s%07u", gen->prefix, index);
+    int len = make_csr(cn, csr, sizeof(csr));
+    struct cert_request view;
+    if (len < 0 || csr_decode(bytes_of(csr, (size_t)len), &view) != ERR_OK ||
+        !put_item(&gen->work->items[index], &view)) {
+        return false;
+    }
+    size_t text_len = base64_encode(bytes_of(csr, (size_t)len), 0, text);
+    uint8_t http[HTTP_MAX];
+    struct writer out = writer_of(http, sizeof(http));
+    writer_printf(&out,
+                  "POST %s/simpleenroll HTTP/1.1\r\nHost: %s\r\n%s"
+                  "Content-Type: application/pkcs10\r\nContent-Length: %zu\r\n%s\r\n",
+                  options->path, options->host, gen->auth_line, text_len,
+                  options->handshake_each ? "Connection: close\r\n" : "");
+    writer_put(&out, bytes_of(text, text_len));
+    post->http = malloc(out.len);
+    if (out.failed || !post->http) {
+        return false;
+    }
+    memcpy(post->http, http, out.len);
+    post->http_len = (uint32_t)out.len;
+    return true;
 }
 
 static void make_auth_line(const struct bench_options *options, char *out, size_t cap)
@@ -117,45 +166,32 @@ static void make_auth_line(const struct bench_options *options, char *out, size_
 
 bool bench_generate(const struct bench_options *options, struct bench_work *work)
 {
-    uint8_t random[4];
-    char prefix[32], auth_line[600];
-    RAND_bytes(random, sizeof(random));
-    snprintf(prefix, sizeof(prefix), "bench-%02x%02x%02x%02x", random[0], random[1], random[2],
-             random[3]);
-    make_auth_line(options, auth_line, sizeof(auth_line));
+    struct est_gen gen = {.work = work};
+    bench_prefix(gen.prefix);
+    make_auth_line(options, gen.auth_line, sizeof(gen.auth_line));
+    return bench_parallel(options, "making keys and requests", work->post_count, make_item, &gen);
+}
+
+/* --- work --- */
+
+bool bench_work_init(struct bench_work *work, const struct bench_options *options,
+                     uint32_t per_post)
+{
+    work->options = options;
     work->count = options->requests;
+    work->post_count = (work->count + per_post - 1) / per_post;
     work->items = calloc(work->count, sizeof(*work->items));
-    work->bytes = malloc((size_t)work->count * ITEM_BYTES_MAX);
-    if (!work->items || !work->bytes) {
+    work->posts = calloc(work->post_count, sizeof(*work->posts));
+    if (!work->items || !work->posts) {
         fprintf(stderr, "certmill-bench: not enough memory for %u requests\n", work->count);
         return false;
     }
-    struct gen_thread threads[64] = {0};
-    uint32_t thread_count = options->threads > 2 ? options->threads : 2;
-    thread_count = thread_count > 64 ? 64 : thread_count;
-    _Atomic uint32_t done = 0;
-    bool good = true;
-    for (uint32_t i = 0; i < thread_count; i++) {
-        uint32_t first = (uint32_t)((uint64_t)work->count * i / thread_count);
-        uint32_t end = (uint32_t)((uint64_t)work->count * (i + 1) / thread_count);
-        threads[i] = (struct gen_thread){.options = options,
-                                         .work = work,
-                                         .first = first,
-                                         .count = end - first,
-                                         .prefix = prefix,
-                                         .auth_line = auth_line,
-                                         .done = &done};
-        pthread_create(&threads[i].thread, NULL, gen_main, &threads[i]);
+    for (uint32_t i = 0; i < work->post_count; i++) {
+        uint32_t first = i * per_post, left = work->count - first;
+        work->posts[i].first = first;
+        work->posts[i].count = left < per_post ? left : per_post;
     }
-    show_progress(options, &done);
-    for (uint32_t i = 0; i < thread_count; i++) {
-        pthread_join(threads[i].thread, NULL);
-        good &= !threads[i].failed;
-    }
-    if (!good) {
-        fprintf(stderr, "certmill-bench: a request could not be made\n");
-    }
-    return good;
+    return true;
 }
 
 void bench_work_free(struct bench_work *work)
@@ -163,6 +199,9 @@ void bench_work_free(struct bench_work *work)
     for (uint32_t i = 0; work->items && i < work->count; i++) {
         free(work->items[i].cert);
     }
+    for (uint32_t i = 0; work->posts && i < work->post_count; i++) {
+        free(work->posts[i].http);
+    }
     free(work->items);
-    free(work->bytes);
+    free(work->posts);
 }

@@ -158,6 +158,7 @@ static_assert(EXCHANGE_DEADLINE_MS >= SIGN_DEADLINE_MS, "a signer's answer still
 static_assert(CA_CERTS_MAX >= CERT_CHAIN_MAX + CA_PREVIOUS_MAX + 2, "its chain, its past, two links");
 static_assert(CRL_DER_MAX < 1ull << 32, "a CRL's length has four octets");
 static_assert(CRL_GENERATIONS_MAX >= 2, "one is read while the next is made");
+static_assert(KEYS_MAX >= 2 * (CAS_MAX + CMP_SIGNERS_MAX), "all keys, and as many after a reload");
 static_assert(STORE_JOB_DATA_MAX >= CERT_DER_MAX, "a certificate fits its job");
 
 #endif

@@ -16,6 +16,7 @@ extern const struct cli_command *const DEVICE_COMMANDS[];
 extern const struct cli_command *const JOURNAL_COMMANDS[];
 extern const struct cli_command *const STATION_COMMANDS[];
 extern const struct cli_command *const CONFIG_COMMANDS[];
+extern const struct cli_command *const BULK_COMMANDS[];
 extern const struct cli_command *const VERSION_COMMANDS[];
 
 /* cmd_ca.c puts these in its table: */

@@ -20,6 +20,7 @@ const struct cli_group CLI_GROUPS[] = {
     {"key", "keys in the tokens", KEY_COMMANDS},
     {"token", "PKCS#11 tokens", TOKEN_COMMANDS},
     {"station", "stations that may enroll devices", STATION_COMMANDS},
+    {"bulk", "certificates for many requests, by CMP", BULK_COMMANDS},
     {"config", "the configuration file", CONFIG_COMMANDS},
     {"version", "version and build", VERSION_COMMANDS},
     {NULL},

@@ -434,8 +434,8 @@ static const char *needs_restart(const struct config *now, const struct config *
     return same ? NULL : "listeners or tokens";
 }
 
-/* Keys that the signers do not know yet are added; a CA whose key or token changed signs with
- * another one from this snapshot on, while requests of the old snapshot finish with the old one. */
+/* Keys that the signers do not know yet are added; who changed key or token signs with another one
+ * from this snapshot on, while requests of the old snapshot finish with the old one. */
 static enum err map_keys(struct appliance *appliance, struct snapshot *next,
                          char out_detail[CONFIG_ERROR_MAX])
 {
@@ -444,11 +444,12 @@ static enum err map_keys(struct appliance *appliance, struct snapshot *next,
     for (uint32_t i = 0; i < count; i++) {
         char reason[HSM_REASON_MAX] = "";
         enum err err = hsm_add_key(appliance->shared.hsm, &keys[i], KEY_LOOK_TIMEOUT_MS,
-                                   &next->cas[i].key_index, reason);
+                                   snapshot_key_index(next, i), reason);
         if (err != ERR_OK) {
             snprintf(out_detail, CONFIG_ERROR_MAX,
-                     "ca %s cannot sign with %s (%s): %s; nothing was changed", keys[i].name,
-                     keys[i].uri, err_code(err), reason);
+                     "%s %s cannot sign with %s (%s): %s; nothing was changed",
+                     i < next->ca_count ? "ca" : "cmp_signer", keys[i].name, keys[i].uri,
+                     err_code(err), reason);
             return err;
         }
     }

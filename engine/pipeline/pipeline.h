@@ -70,6 +70,7 @@ struct caller {
 struct lent_verify {
     struct verify_job job;
     struct unit *unit; /* of a message's signature; NULL: an issuance's */
+    bool of_answer;    /* the unit's answer, signed by a token */
     uint32_t home;     /* core */
 };
 
@@ -88,7 +89,8 @@ struct unit {
     bool is_kept;    /* the answer is on record */
     char detail[128];
     /* message protection */
-    struct lent_verify check;
+    struct lent_verify check; /* of the message, then of its answer */
+    uint32_t signed_by;       /* token, of the answer */
     struct costly_job costly; /* password, or MAC */
     struct x509_cert *signer; /* of the message, in the arena; NULL: none */
     struct mac_params *mac_params; /* in the arena */
@@ -315,8 +317,9 @@ void message_checked(struct core *core, struct unit *unit, enum err err);
 enum err message_resume(struct core *core, struct unit *unit);
 /* The key of the unit's dialogue in the store. */
 struct bytes message_transaction_key(const struct unit *unit, uint8_t out[TRANSACTION_KEY_MAX]);
-/* A signature for an answer came back. */
+/* A signature for an answer came back; and it was verified. */
 void protect_done(struct core *core, struct unit *unit, const struct sign_result *result);
+void protect_checked(struct core *core, struct unit *unit, enum err err);
 /* A job of SETTLE or RECORD came back. */
 void settle_done(struct core *core, struct unit *unit, struct store_job *job);
 void record_done(struct core *core, struct unit *unit, struct store_job *job);

@@ -605,29 +605,65 @@ static enum sign_mechanism mechanism_of(enum key_alg alg)
     }
 }
 
+/* Without names: every token. */
+static void find_tokens(const struct config *config, char *const names[], uint32_t name_count,
+                        struct hsm_key_config *key)
+{
+    for (uint32_t t = 0; t < config->tokens_count; t++) {
+        bool used = name_count == 0;
+        for (uint32_t k = 0; k < name_count; k++) {
+            used |= strcmp(names[k], config->tokens[t].name) == 0;
+        }
+        if (used) {
+            key->tokens[key->token_count++] = t;
+        }
+    }
+}
+
 uint32_t snapshot_hsm_keys(const struct snapshot *snapshot, struct hsm_key_config out[KEYS_MAX])
 {
     const struct config *config = snapshot->config;
+    uint32_t count = snapshot->ca_count;
     for (uint32_t i = 0; i < snapshot->ca_count; i++) {
         const struct config_ca *ca = &config->cas[i];
-        struct hsm_key_config *key = &out[i];
-        *key = (struct hsm_key_config){
+        out[i] = (struct hsm_key_config){
             .name = ca->name,
             .uri = ca->key,
             .mechanism = mechanism_of(snapshot->cas[i].cert.spki.alg),
             .allow_extractable = config_ca_is_test(config, ca),
             .has_spki = true,
         };
-        sha256_once(snapshot->cas[i].cert.spki.der, key->spki_sha256);
-        for (uint32_t t = 0; t < config->tokens_count; t++) {
-            bool used = ca->tokens_count == 0;
-            for (uint32_t k = 0; k < ca->tokens_count; k++) {
-                used |= strcmp(ca->tokens[k], config->tokens[t].name) == 0;
-            }
-            if (used) {
-                key->tokens[key->token_count++] = t;
-            }
+        sha256_once(snapshot->cas[i].cert.spki.der, out[i].spki_sha256);
+        find_tokens(config, ca->tokens, ca->tokens_count, &out[i]);
+    }
+    for (uint32_t i = 0; i < snapshot->signer_count; i++) {
+        const struct config_cmp_signer *signer = &config->cmp_signers[i];
+        if (!signer->key) {
+            continue;
+        }
+        out[count] = (struct hsm_key_config){
+            .name = signer->name,
+            .uri = signer->key,
+            .mechanism = mechanism_of(snapshot->signers[i].cert.spki.alg),
+            .has_spki = true,
+        };
+        sha256_once(snapshot->signers[i].cert.spki.der, out[count].spki_sha256);
+        find_tokens(config, signer->tokens, signer->tokens_count, &out[count]);
+        count++;
+    }
+    return count;
+}
+
+uint32_t *snapshot_key_index(struct snapshot *snapshot, uint32_t key)
+{
+    if (key < snapshot->ca_count) {
+        return &snapshot->cas[key].key_index;
+    }
+    uint32_t left = key - snapshot->ca_count;
+    for (uint32_t i = 0; i < snapshot->signer_count; i++) {
+        if (snapshot->config->cmp_signers[i].key && left-- == 0) {
+            return &snapshot->signers[i].key_index;
         }
     }
-    return snapshot->ca_count;
+    return NULL;
 }

@@ -73,6 +73,7 @@ struct rt_signer {
     enum sig_alg alg;
     struct softkey *key; /* NULL: in a token */
     uint32_t key_index;  /* then: in the hsm queue */
+    struct verify_key *verify_key; /* then: what the token makes is verified before use */
     struct bytes chain[CERT_CHAIN_MAX]; /* its certificate first */
     uint32_t chain_count;
     struct x509_cert cert;
@@ -127,8 +128,11 @@ const char *rt_ca_rollover_problem(const struct rt_ca *ca);
  * see. ERR_NOT_FOUND. */
 enum err rt_ca_find_cert(const struct rt_ca *ca, struct store_reader *reader,
                          const struct x509_cert *cert, uint64_t *out_log) MUST_USE;
-/* The key table for the HSM queue, in the order of cas; strings point into the snapshot. The
- * index that the queue gives each is rt_ca.key_index. */
+/* The key table for the HSM queue: those of cas, then those of signers whose keys are in tokens;
+ * strings point into the snapshot. */
 uint32_t snapshot_hsm_keys(const struct snapshot *snapshot, struct hsm_key_config out[KEYS_MAX]);
+/* Where the index that the queue gives to key number `key` of that table belongs: rt_ca.key_index or
+ * rt_signer.key_index. compile fills in the table's own order. NULL: no such key. */
+uint32_t *snapshot_key_index(struct snapshot *snapshot, uint32_t key);
 
 #endif

@@ -87,6 +87,16 @@ static enum err load_key(struct compile *c, const struct config_cmp_signer *from
     return ERR_OK;
 }
 
+/* Keys in tokens come after those of the CAs, in the order of the configuration (snapshot_hsm_keys). */
+static uint32_t key_index_of(const struct config *config, uint32_t signer_index)
+{
+    uint32_t key_index = config->cas_count;
+    for (uint32_t i = 0; i < signer_index; i++) {
+        key_index += config->cmp_signers[i].key != NULL;
+    }
+    return key_index;
+}
+
 static enum err build_sender(struct compile *c, struct rt_signer *signer)
 {
     uint8_t *der = malloc(NAME_DER_MAX + 8);
@@ -107,6 +117,7 @@ enum err snapshot_cmp_signer(struct compile *c, uint32_t index)
     struct rt_signer *signer = &c->snapshot->signers[index];
     c->snapshot->signer_count++;
     signer->name = from->name;
+    signer->key_index = key_index_of(c->config, index);
     enum err err = snapshot_each_cert(c, from->certificate, add_chain, signer);
     for (uint32_t i = 0; i < from->chain_count && err == ERR_OK; i++) {
         err = snapshot_each_cert(c, from->chain[i], add_chain, signer);
@@ -124,8 +135,17 @@ enum err snapshot_cmp_signer(struct compile *c, uint32_t index)
                              "keyUsage digitalSignature (RFC 9483 3.2)",
                              from->name, from->certificate);
     }
+    if (from->key && sig_alg_hash(signer->alg) == HASH_NONE) {
+        return snapshot_fail(c,
+                             "cmp_signer %s: a token cannot sign answers longer than %d octets with "
+                             "%s: use a key that signs digests (ECDSA, RSA)",
+                             from->name, SIGN_INPUT_MAX, sig_alg_name(signer->alg));
+    }
     if (from->key_file) {
         err = load_key(c, from, signer);
+    } else if ((signer->verify_key = verify_key_new(&cert->spki)) == NULL) {
+        err = snapshot_fail(c, "cmp_signer %s: the key of %s is of a kind that is not supported",
+                            from->name, from->certificate);
     }
     return err == ERR_OK ? build_sender(c, signer) : err;
 }
@@ -143,6 +163,39 @@ static const struct rt_signer *find_signer(const struct snapshot *snapshot, cons
         }
     }
     return NULL;
+}
+
+static bool is_self_signed(const struct x509_cert *cert)
+{
+    struct verify_job job = {
+        .alg = cert->sig_alg,
+        .spki = &cert->spki,
+        .message = cert->tbs,
+        .signature = cert->signature,
+    };
+    return bytes_eq(cert->subject, cert->issuer) && verify_one(&job) == ERR_OK;
+}
+
+/* The CA's own certificate or one of its chain; what it had before comes after those. */
+static void find_root(const struct rt_ca *ca, struct proto_cmp_line *cmp)
+{
+    const uint8_t *past = ca->previous_count > 0 ? ca->previous[0].cert.der.ptr : NULL;
+    for (uint32_t i = 0; i < ca->chain_count && ca->chain[i].ptr != past; i++) {
+        struct x509_cert cert;
+        if (x509_decode(ca->chain[i], &cert) == ERR_OK && is_self_signed(&cert)) {
+            cmp->root_cert = ca->chain[i];
+            break;
+        }
+    }
+    if (!bytes_eq(cmp->root_cert, ca->cert_der)) {
+        return; /* the root is another's, who knows its rollovers */
+    }
+    cmp->root_new_with_old = ca->new_with_old;
+    cmp->root_old_with_new = ca->old_with_new;
+    cmp->root_old_count = ca->previous_count;
+    for (uint32_t i = 0; i < ca->previous_count; i++) {
+        cmp->root_olds[i] = ca->previous[i].cert.der;
+    }
 }
 
 enum err snapshot_cmp_line(struct compile *c, const struct profile_config *settings,
@@ -170,13 +223,7 @@ enum err snapshot_cmp_line(struct compile *c, const struct profile_config *setti
         .key_alg_count = settings->key_alg_count,
     };
     memcpy(cmp->key_algs, settings->key_algs, sizeof(cmp->key_algs));
-    for (uint32_t i = 1; i < line->ca->chain_count; i++) {
-        struct x509_cert cert;
-        if (x509_decode(line->ca->chain[i], &cert) == ERR_OK &&
-            bytes_eq(cert.subject, cert.issuer)) {
-            cmp->root_cert = line->ca->chain[i];
-        }
-    }
+    find_root(line->ca, cmp);
     line->signer = find_signer(c->snapshot, from->signer);
     if (line->signer) {
         cmp->sender = line->signer->sender;
@@ -205,5 +252,6 @@ void snapshot_cmp_free(struct snapshot *snapshot)
         }
         free((void *)(uintptr_t)signer->sender.ptr);
         softkey_free(signer->key);
+        verify_key_free(signer->verify_key);
     }
 }

@@ -369,6 +369,18 @@ static enum err follow(struct core *core, struct unit *unit)
     return err == ERR_OK ? authorize(unit) : err;
 }
 
+/* A batch that one refused message spoils, where the line says so: nothing of it has been done yet. */
+static enum err spoiled_by(struct exchange *exchange)
+{
+    const struct proto_cmp_line *line = exchange->line->proto.cmp;
+    for (uint32_t i = 0; line && line->batch_fails_whole && i < exchange->inner_count; i++) {
+        if (exchange->inner[i].err != ERR_OK) {
+            return exchange->inner[i].err;
+        }
+    }
+    return ERR_OK;
+}
+
 /* Every check is in: what each message may do. */
 static enum verdict follow_all(struct core *core, struct exchange *exchange)
 {
@@ -386,6 +398,9 @@ static enum verdict follow_all(struct core *core, struct exchange *exchange)
         }
     }
     reader_end(core->reader);
+    if (own->err == ERR_OK) {
+        own->err = spoiled_by(exchange);
+    }
     return own->err == ERR_OK ? VERDICT_FAN_OUT : VERDICT_REFUSE;
 }
 

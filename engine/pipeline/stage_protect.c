@@ -154,6 +154,7 @@ static void submit_to_token(struct core *core, struct unit *unit, const struct r
         .deadline_ns = core->now_ns + SIGN_DEADLINE_MS * NS_PER_MS,
     };
     if (err == ERR_OK && hsm_submit(core->shared->hsm, core->index, &job, 1, &err) == 1) {
+        metric_add(core->metrics, METRIC_SIGN_JOBS, 1);
         unit->exchange->waits++;
     } else {
         give_up(unit, err == ERR_OK ? ERR_OVERLOADED : err);
@@ -228,17 +229,58 @@ enum verdict stage_protect(struct core *core, struct exchange *exchange)
     return exchange->waits > 0 ? VERDICT_WAIT_SIGNER : protected_all(exchange);
 }
 
-void protect_done(struct core *core, struct unit *unit, const struct sign_result *result)
+static void protect_end(struct core *core, struct exchange *exchange)
 {
-    struct exchange *exchange = unit->exchange;
-    if (result->err == ERR_OK) {
-        finish(unit, bytes_of(result->signature, result->signature_len));
-    } else {
-        give_up(unit, result->err);
-    }
     if (--exchange->waits == 0) {
         pipeline_resume_exchange(core, exchange, STAGE_PROTECT, protected_all(exchange));
     }
+}
+
+/* No signature of a token leaves unverified: a faulty one can give the key away. */
+static enum err offer_check(struct core *core, struct unit *unit, const struct sign_result *result)
+{
+    const struct rt_signer *signer = unit->exchange->line->signer;
+    struct bytes signature = arena_dup(&unit->exchange->net.arena,
+                                       bytes_of(result->signature, result->signature_len));
+    if (signature.len == 0) {
+        return ERR_OVERLOADED;
+    }
+    metric_add(core->metrics, METRIC_SIGNATURES_CHECKED, 1);
+    unit->signed_by = result->token_index;
+    unit->check = (struct lent_verify){
+        .unit = unit,
+        .of_answer = true,
+        .home = core->index,
+        .job =
+            {
+                .alg = signer->alg,
+                .key = signer->verify_key,
+                .message = unit->answer.to_protect,
+                .signature = signature,
+            },
+    };
+    return board_offer(core->shared->boards[core->index], &unit->check) ? ERR_OK : ERR_OVERLOADED;
+}
+
+void protect_done(struct core *core, struct unit *unit, const struct sign_result *result)
+{
+    enum err err = result->err == ERR_OK ? offer_check(core, unit, result) : result->err;
+    if (err != ERR_OK) {
+        give_up(unit, err);
+        protect_end(core, unit->exchange);
+    }
+}
+
+void protect_checked(struct core *core, struct unit *unit, enum err err)
+{
+    if (err == ERR_OK) {
+        finish(unit, unit->check.job.signature);
+    } else {
+        metric_add(core->metrics, METRIC_SIGNATURES_WRONG, 1);
+        hsm_signature_was_wrong(core->shared->hsm, unit->signed_by);
+        give_up(unit, ERR_SIGNATURE_WRONG);
+    }
+    protect_end(core, unit->exchange);
 }
 
 /* --- RECORD --- */

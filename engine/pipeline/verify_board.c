@@ -58,6 +58,10 @@ static void verify_jobs(struct lent_verify *jobs[], uint32_t count)
 
 void board_result(struct core *core, struct lent_verify *lent)
 {
+    if (lent->of_answer) {
+        protect_checked(core, lent->unit, lent->job.result);
+        return;
+    }
     if (lent->unit) {
         message_checked(core, lent->unit, lent->job.result);
         return;

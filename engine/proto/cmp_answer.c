@@ -295,13 +295,15 @@ static enum err encode_revocations(const struct proto_line *line,
 
 /* --- pkiconf --- */
 
-/* A certificate that was confirmed elsewhere (the same key came in two dialogues) is confirmed. */
+/* A certificate that was confirmed elsewhere (the same key came in two dialogues) is confirmed; one
+ * that is rejected again, since a crash came before the answer, is rejected. */
 static enum err settled(const struct proto_message *message)
 {
     for (uint32_t i = 0; i < message->settle_count; i++) {
         const struct proto_settle *settle = &message->settles[i];
-        bool confirmed = settle->act == SETTLE_ACT_CONFIRM && settle->err == ERR_CERT_CONFIRMED;
-        if (settle->err != ERR_OK && !confirmed) {
+        enum err done =
+            settle->act == SETTLE_ACT_CONFIRM ? ERR_CERT_CONFIRMED : ERR_CERT_REVOKED;
+        if (settle->err != ERR_OK && settle->err != done) {
             return settle->err;
         }
     }
@@ -352,6 +354,11 @@ static enum err encode_polls(const struct proto_line *line, const struct proto_m
     for (uint32_t i = 0; i < state->count; i++) {
         polls[i] = (struct cmp_poll){.cert_req_id = state->ids[i],
                                      .check_after_s = (int64_t)after + jitter};
+    }
+    if (message->action != ACTION_REPLAY) {
+        out->keep = true;
+        out->record_state = CMP_DIALOG_WAITING;
+        out->record_expiry_s = state->now_s + CMP_WAITING_S;
     }
     cmp_header_put(&a.builder, &a.header);
     cmp_body_open(&a.builder, CMP_POLLREP);
@@ -447,16 +454,14 @@ enum err cmp_encode(const struct proto_route *route, const struct proto_line *li
     }
     out->protection = state->kept_protection;
     if (state->is_second) {
-        return encode_pki_conf(line, message, arena, out);
+        return state->msg.body == CMP_POLLREQ ? encode_polls(line, message, arena, out)
+                                              : encode_pki_conf(line, message, arena, out);
     }
     switch (state->msg.body) {
     case CMP_GENM:
         return encode_general(line, message, arena, out);
     case CMP_RR:
         return encode_revocations(line, message, arena, out);
-    case CMP_POLLREQ:
-        return state->waits ? encode_polls(line, message, arena, out)
-                            : encode_certs(line, message, outcomes, arena, out);
     default:
         return encode_certs(line, message, outcomes, arena, out);
     }

@@ -32,6 +32,17 @@ static enum err replay_items(struct arena *arena, struct proto_message *message)
     return ERR_OK;
 }
 
+static enum err take_polled_ids(struct arena *arena, struct cmp_state *state)
+{
+    uint32_t max = state->record.item_count + 1;
+    state->ids = arena_alloc(arena, max * sizeof(*state->ids));
+    if (!state->ids) {
+        return ERR_OVERLOADED;
+    }
+    enum err err = cmp_poll_req_decode(state->msg.content, state->ids, max, &state->count);
+    return err == ERR_NO_SPACE ? ERR_BAD_REQUEST : err;
+}
+
 /* The same message came before: the same answer, octet for octet. */
 static enum err replay(struct arena *arena, const struct cmp_kept *kept, bool is_second,
                        struct proto_message *message)
@@ -43,6 +54,9 @@ static enum err replay(struct arena *arena, const struct cmp_kept *kept, bool is
     state->is_second = is_second;
     state->implicit = state->record.implicit;
     message->action = ACTION_REPLAY;
+    if (is_second && state->msg.body == CMP_POLLREQ) {
+        return take_polled_ids(arena, state);
+    }
     if (state->record.body == CMP_RR || is_second) {
         /* nothing but statuses: they are in the record */
         message->replay_count = 0;
@@ -119,6 +133,14 @@ static enum err open_dialogue(const struct proto_line *line, const struct proto_
 
 /* --- messages that go on with one --- */
 
+/* The answer that the client has last: while it polls, the last pollRep, if there was one. */
+static const struct cmp_kept *last_answer(const struct proto_context *context,
+                                          const struct cmp_record *record)
+{
+    bool has_polled = context->record_state == CMP_DIALOG_WAITING && record->second.time_s != 0;
+    return has_polled ? &record->second : &record->first;
+}
+
 /* Who goes on is who began (RFC 9483 3.2): by the same means and the same credential. */
 static enum err check_partner(const struct proto_context *context,
                               const struct proto_message *message)
@@ -136,38 +158,31 @@ static enum err check_partner(const struct proto_context *context,
     if (same_nonce(header->sender_nonce, record->first.request_nonce)) {
         return ERR_CMP_SENDER_NONCE;
     }
-    return same_nonce(header->recip_nonce, record->first.nonce) ? ERR_OK
-                                                                : ERR_CMP_RECIPIENT_NONCE;
+    return same_nonce(header->recip_nonce, last_answer(context, record)->nonce)
+               ? ERR_OK
+               : ERR_CMP_RECIPIENT_NONCE;
 }
 
 static enum err take_poll(const struct proto_line *line, const struct proto_context *context,
                           struct arena *arena, struct proto_message *message)
 {
     struct cmp_state *state = message->state;
-    int64_t *polled = arena_alloc(arena, (state->record.item_count + 1) * sizeof(*polled));
-    uint32_t count = 0;
-    if (!polled) {
-        return ERR_OVERLOADED;
-    }
-    enum err err = cmp_poll_req_decode(state->msg.content, polled, state->record.item_count + 1,
-                                       &count);
+    enum err err = take_polled_ids(arena, state);
     if (err != ERR_OK) {
-        return err == ERR_NO_SPACE ? ERR_BAD_REQUEST : err;
+        return err;
     }
-    for (uint32_t i = 0; i < count; i++) {
-        bool known = polled[i] == -1;
+    for (uint32_t i = 0; i < state->count; i++) {
+        bool known = state->ids[i] == -1;
         for (uint32_t k = 0; k < state->record.item_count && !known; k++) {
-            known = state->record.items[k].cert_req_id == polled[i];
+            known = state->record.items[k].cert_req_id == state->ids[i];
         }
         if (!known) {
             return ERR_BAD_REQUEST;
         }
     }
-    state->ids = polled;
-    state->count = count;
     message->action = ACTION_MESSAGE;
     if (context->is_hold) {
-        state->waits = true;
+        state->is_second = true;
         return ERR_OK;
     }
     /* the request that waited is taken up where it was left */
@@ -189,6 +204,15 @@ static enum err take_poll(const struct proto_line *line, const struct proto_cont
     return err;
 }
 
+/* Why does not matter, as long as it is an error's body. */
+static enum err take_error(struct arena *arena, struct proto_message *message)
+{
+    const struct cmp_state *state = message->state;
+    struct cmp_status_info status;
+    enum err err = cmp_error_decode(state->msg.content, &status);
+    return err == ERR_OK ? cmp_reject_all(arena, message) : err;
+}
+
 static enum err go_on(const struct proto_line *line, const struct proto_context *context,
                       struct arena *arena, struct proto_message *message)
 {
@@ -204,13 +228,13 @@ static enum err go_on(const struct proto_line *line, const struct proto_context 
             return take_poll(line, context, arena, message);
         }
         state->is_second = true;
-        return body == CMP_ERROR ? cmp_reject_all(arena, message) : ERR_CMP_TRANSACTION;
+        return body == CMP_ERROR ? take_error(arena, message) : ERR_CMP_TRANSACTION;
     case CMP_DIALOG_CONFIRM:
         state->is_second = true;
         if (body == CMP_CERTCONF) {
             return cmp_take_confirms(context, arena, message);
         }
-        return body == CMP_ERROR ? cmp_reject_all(arena, message) : ERR_CMP_TRANSACTION;
+        return body == CMP_ERROR ? take_error(arena, message) : ERR_CMP_TRANSACTION;
     case CMP_DIALOG_DONE:
         return body == CMP_CERTCONF ? ERR_CERT_CONFIRMED : ERR_CMP_TRANSACTION;
     case CMP_DIALOG_NONE:
@@ -224,6 +248,9 @@ static enum err go_on(const struct proto_line *line, const struct proto_context 
 static enum err take_general(struct arena *arena, struct proto_message *message)
 {
     struct cmp_state *state = message->state;
+    if (state->msg.header.recip_nonce.len > 0) {
+        return ERR_CMP_RECIPIENT_NONCE;
+    }
     state->infos = arena_alloc(arena, CMP_INFOS_MAX * sizeof(*state->infos));
     if (!state->infos) {
         return ERR_OVERLOADED;
@@ -247,23 +274,23 @@ static enum err check_time(const struct proto_cmp_line *line, const struct proto
     return line->time_window_s == 0 || off_s <= line->time_window_s ? ERR_OK : ERR_CMP_BAD_TIME;
 }
 
-/* Whose answer to this message is on record, if any. */
+static bool answers(const struct cmp_kept *kept, struct bytes nonce)
+{
+    return kept->time_s != 0 && same_nonce(nonce, kept->request_nonce);
+}
+
+/* The answer to this message, if it is on record. A pollReq has either. */
 static const struct cmp_kept *find_kept(const struct cmp_state *state, bool *out_is_second)
 {
     const struct cmp_record *record = &state->record;
     struct bytes nonce = state->msg.header.sender_nonce;
-    enum cmp_body body = state->msg.body;
-    bool is_opening = body == (enum cmp_body)record->body || body == CMP_POLLREQ;
-    *out_is_second = !is_opening;
-    if (is_opening && record->first.time_s != 0 &&
-        same_nonce(nonce, record->first.request_nonce)) {
+    bool is_opening = state->msg.body == (enum cmp_body)record->body;
+    *out_is_second = false;
+    if ((is_opening || state->msg.body == CMP_POLLREQ) && answers(&record->first, nonce)) {
         return &record->first;
     }
-    if (!is_opening && record->second.time_s != 0 &&
-        same_nonce(nonce, record->second.request_nonce)) {
-        return &record->second;
-    }
-    return NULL;
+    *out_is_second = !is_opening;
+    return !is_opening && answers(&record->second, nonce) ? &record->second : NULL;
 }
 
 enum err cmp_resume(const struct proto_route *route, const struct proto_line *line,
@@ -278,6 +305,9 @@ enum err cmp_resume(const struct proto_route *route, const struct proto_line *li
     state->now_s = context->now_s;
     memcpy(state->nonce, context->nonce, sizeof(state->nonce));
     memcpy(state->new_id, context->new_id, sizeof(state->new_id));
+    if (state->header_err != ERR_OK) {
+        return state->header_err;
+    }
     enum err err = check_time(line->cmp, context, &state->msg.header);
     if (err != ERR_OK) {
         return err;

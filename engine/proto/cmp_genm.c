@@ -130,25 +130,34 @@ static void put_confirm_wait(struct value *v)
     der_put_generalized_time(&v->out, v->state->now_s + v->line->cmp->confirm_wait_s);
 }
 
-/* RootCaKeyUpdateContent (5.3.19.15); nothing when there was no rollover, or another root is asked
- * about. */
+static void put_link(struct value *v, unsigned number, struct bytes link)
+{
+    if (link.len > 0) {
+        der_open(&v->out, DER_CONTEXT_CONSTRUCTED(number));
+        der_put_raw(&v->out, link);
+        der_close(&v->out);
+    }
+}
+
+/* RootCaKeyUpdateContent (5.3.19.15). Who names no root is told of the last rollover; who names the
+ * one before the last has no use for links to the last, and gets the new root alone. Nothing when
+ * there is no newer root than the one named, or that is none of ours. */
 static void put_root_update(struct value *v)
 {
     const struct proto_cmp_line *cmp = v->line->cmp;
-    if (cmp->root_new_with_new.len == 0) {
+    uint32_t at = 0;
+    while (at < cmp->root_old_count && v->asked.len > 0 &&
+           !bytes_eq(v->asked, cmp->root_olds[at])) {
+        at++;
+    }
+    if (at == cmp->root_old_count) {
         return;
     }
     der_open(&v->out, DER_SEQUENCE);
-    der_put_raw(&v->out, cmp->root_new_with_new);
-    if (cmp->root_new_with_old.len > 0) {
-        der_open(&v->out, DER_CONTEXT_CONSTRUCTED(0));
-        der_put_raw(&v->out, cmp->root_new_with_old);
-        der_close(&v->out);
-    }
-    if (cmp->root_old_with_new.len > 0) {
-        der_open(&v->out, DER_CONTEXT_CONSTRUCTED(1));
-        der_put_raw(&v->out, cmp->root_old_with_new);
-        der_close(&v->out);
+    der_put_raw(&v->out, cmp->root_cert);
+    if (at == 0) {
+        put_link(v, 0, cmp->root_new_with_old);
+        put_link(v, 1, cmp->root_old_with_new);
     }
     der_close(&v->out);
 }
@@ -159,15 +168,15 @@ static const struct answer_def {
     enum info asked;
     enum info answered;
     void (*put)(struct value *v);
-    bool needs_value;
+    enum { VALUE_NONE, VALUE_ANY, VALUE_CERT } value; /* of the question */
 } answers[] = {
-    {IT_SIGN_KEY_PAIR_TYPES, IT_SIGN_KEY_PAIR_TYPES, put_key_types, false},
-    {IT_PREFERRED_SYMM_ALG, IT_PREFERRED_SYMM_ALG, put_symm_alg, false},
-    {IT_CONFIRM_WAIT_TIME, IT_CONFIRM_WAIT_TIME, put_confirm_wait, false},
-    {IT_SUPP_LANG_TAGS, IT_SUPP_LANG_TAGS, put_lang_tags, false},
-    {IT_CA_CERTS, IT_CA_CERTS, put_ca_certs, false},
-    {IT_CERT_REQ_TEMPLATE, IT_CERT_REQ_TEMPLATE, put_template, false},
-    {IT_ROOT_CA_CERT, IT_ROOT_CA_KEY_UPDATE, put_root_update, true},
+    {IT_SIGN_KEY_PAIR_TYPES, IT_SIGN_KEY_PAIR_TYPES, put_key_types, VALUE_NONE},
+    {IT_PREFERRED_SYMM_ALG, IT_PREFERRED_SYMM_ALG, put_symm_alg, VALUE_NONE},
+    {IT_CONFIRM_WAIT_TIME, IT_CONFIRM_WAIT_TIME, put_confirm_wait, VALUE_ANY},
+    {IT_SUPP_LANG_TAGS, IT_SUPP_LANG_TAGS, put_lang_tags, VALUE_ANY},
+    {IT_CA_CERTS, IT_CA_CERTS, put_ca_certs, VALUE_NONE},
+    {IT_CERT_REQ_TEMPLATE, IT_CERT_REQ_TEMPLATE, put_template, VALUE_NONE},
+    {IT_ROOT_CA_CERT, IT_ROOT_CA_KEY_UPDATE, put_root_update, VALUE_CERT},
 };
 
 static const struct answer_def *find_answer(struct bytes oid)
@@ -184,7 +193,7 @@ static const struct answer_def *find_answer(struct bytes oid)
 static size_t room_for(const struct proto_line *line)
 {
     const struct proto_cmp_line *cmp = line->cmp;
-    size_t room = 512 + cmp->root_new_with_new.len + cmp->root_new_with_old.len +
+    size_t room = 512 + cmp->root_cert.len + cmp->root_new_with_old.len +
                   cmp->root_old_with_new.len;
     for (uint32_t i = 0; i < line->ca_cert_count; i++) {
         room += line->ca_certs[i].len;
@@ -192,11 +201,27 @@ static size_t room_for(const struct proto_line *line)
     return room;
 }
 
+/* NULL for nothing was RFC 2510's way, and is still about. */
+static bool value_fits(struct bytes value, const struct answer_def *def)
+{
+    static const uint8_t null[] = {DER_NULL, 0};
+    struct x509_cert cert;
+    switch (def->value) {
+    case VALUE_NONE:
+        return value.len == 0 || bytes_eq(value, BYTES_ARRAY(null));
+    case VALUE_CERT:
+        return value.len == 0 || x509_decode(value, &cert) == ERR_OK;
+    case VALUE_ANY:
+        break;
+    }
+    return true;
+}
+
 static enum err answer_one(const struct proto_line *line, const struct cmp_state *state,
                            const struct cmp_info *asked, const struct answer_def *def,
                            struct arena *arena, struct cmp_info *out)
 {
-    if (def->needs_value && asked->value.len == 0) {
+    if (!value_fits(asked->value, def)) {
         return ERR_BAD_REQUEST;
     }
     size_t cap = room_for(line);

@@ -47,7 +47,8 @@ struct cmp_kept_item {
 /* transactions: the first octets tell whose it is (TRANSACTION_MARK_LEN). */
 struct cmp_record {
     struct cmp_kept first;  /* the answer to the request */
-    struct cmp_kept second; /* to certConf or error; time_s 0: none yet */
+    struct cmp_kept second; /* to certConf or error, or to the last pollReq while it waits;
+                             * time_s 0: none yet */
     uint8_t body;           /* of the request */
     uint8_t protection;     /* enum proto_protection */
     bool implicit;
@@ -62,6 +63,7 @@ struct cmp_record {
 struct cmp_state {
     struct cmp_msg msg;
     bool has_msg; /* header and body are there */
+    enum err header_err; /* what breaks a rule: told when the sender is known */
     /* the body, decoded in resume */
     struct crmf_request *certs;
     struct cmp_cert_status *confirms;
@@ -77,7 +79,7 @@ struct cmp_state {
     enum cmp_body reply;
     bool implicit;
     bool waits;      /* is answered "waiting" */
-    bool is_second;  /* answers certConf or error */
+    bool is_second;  /* answers certConf, error, or a pollReq that goes on waiting */
     struct cmp_record record; /* found, or to be made */
     struct bytes kept_protection; /* of a replay */
 };

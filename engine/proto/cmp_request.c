@@ -288,7 +288,8 @@ static bool ids_are_known(const struct cmp_state *state)
             known = is_open(&state->record.items[k]) &&
                     state->record.items[k].cert_req_id == state->confirms[i].cert_req_id;
         }
-        if (!known) {
+        bool is_first = status_of(state, state->confirms[i].cert_req_id) == &state->confirms[i];
+        if (!known || !is_first) {
             return false;
         }
     }

@@ -164,8 +164,10 @@ struct proto_cmp_line {
     struct bytes sender_certs[CERT_CHAIN_MAX]; /* signing certificate first */
     uint32_t sender_cert_count;
     enum sig_alg sender_alg;   /* SIG_NONE: no signer: MAC alone */
-    struct bytes root_new_with_new, root_new_with_old, root_old_with_new; /* empty: no rollover */
     struct bytes root_cert;    /* the current root, or empty */
+    struct bytes root_olds[CA_PREVIOUS_MAX]; /* roots before it, the last one first */
+    uint32_t root_old_count;
+    struct bytes root_new_with_old, root_old_with_new; /* between it and root_olds[0]; may be empty */
     uint32_t rsa_bits_min;
     enum key_alg key_algs[KEY_ALG_COUNT]; /* that the profile takes; count 0: all */
     uint32_t key_alg_count;

@@ -1,0 +1,282 @@
+"""Is a CMP message that comes again (lost answer, other connection, restarted or killed daemon) answered with the same
+octets, and nothing issued twice?"""
+import random
+import signal
+import threading
+import time
+
+import certmill as cm
+import cmpmsg as m
+import pytest
+from certmill import new_key, run
+from cmplib import REFERENCE, SECRET, CmpAppliance
+from cryptography.hazmat.primitives.serialization import Encoding
+
+LINE = {"ca": "issuing", "profile": "device", "device_id": "subject-cn", "trust_anchors": ["ca/stations.pem"]}
+ROUNDS = 12
+
+
+def make(**kw):
+    return CmpAppliance(lines=[dict(LINE, name="line1"),
+                               dict(LINE, name="held", hold=True, cmp={"signer": "cmp", "poll_after": 1})], **kw)
+
+
+def post(app, der, line="line1", sock=None):
+    status, _, body = m.http(app, der, line, sock=sock)
+    assert status == 200, (status, body)
+    return body
+
+
+def certificates(app):
+    return app.tool_json("cert", "list", "--limit", "100000")["certificates"]
+
+
+def of_device(app, device):
+    return [row for row in certificates(app) if row["device"] == device]
+
+
+def mac(**kw):
+    return m.Mac(SECRET, REFERENCE, **kw)
+
+
+def ra(app):
+    return m.Signer(app.ra_cert, app.ra_key)
+
+
+class Log:
+    """What was sent and what came back."""
+
+    def __init__(self, app):
+        self.app, self.said = app, []
+
+    def say(self, message, line="line1"):
+        answer = m.exchange(self.app, message, line)
+        self.said.append((message, line, answer))
+        return answer
+
+    def repeat(self):
+        for message, line, answer in self.said:
+            again = post(self.app, message.der(), line)
+            assert again == answer.der, f"{message.body} of {line}: {m.Answer(again).body}"
+
+
+def dialogues(app, auth, log):
+    """Every message at every point of a dialogue, by one kind of protection."""
+    def tag(name):
+        return f"{name}-{type(auth).__name__}"
+
+    implicit = m.info(m.IMPLICIT_CONFIRM, m.NULL)
+    log.say(m.ir(m.Request(new_key(), tag("implicit")), auth, infos=[implicit]))
+    log.say(m.ir(m.Request(new_key(), tag("unconfirmed")), auth))
+    first = m.cr(m.Request(new_key("p384"), tag("confirmed")), auth)
+    log.say(m.certconf(log.say(first), first))
+    first = m.p10cr(cm.csr(tag("p10"), new_key()), auth)
+    log.say(m.certconf(log.say(first), first))
+    first = m.ir(m.Request(new_key(), tag("rejected")), auth)
+    answer = log.say(first)
+    log.say(m.certconf(answer, first, [m.cert_status(answer.cert, status=m.REJECTION)]))
+    first = m.ir(m.Request(new_key(), tag("failed")), auth)
+    log.say(m.error(log.say(first), first))
+    # some of several are refused
+    log.say(m.ir([m.Request(new_key(), tag("good"), 0), m.Request(new_key(), tag("bad"), 1, pop=None),
+                  m.Request(new_key(), tag("good-too"), 2)], auth))
+    # while it waits
+    first = m.ir(m.Request(new_key(), tag("waits")), auth)
+    answer = log.say(first, "held")
+    assert answer.status == m.WAITING
+    polled = log.say(m.pollreq(answer, first), "held")
+    assert polled.body == "pollRep"
+    polled = m.pollreq(polled, first)
+    log.said.pop()  # the next one takes its place
+    log.say(polled, "held")
+
+
+def device_dialogues(app, log):
+    key, next_key = new_key(), new_key()
+    first = m.ir(m.Request(key, "updated"), mac())
+    answer = m.exchange(app, first)
+    m.exchange(app, m.certconf(answer, first))
+    device = m.Signer(answer.cert, key)
+    first = m.kur(m.Request(next_key, "updated"), device)
+    updated = log.say(first)
+    assert updated.cert is not None, updated.code
+    log.say(m.certconf(updated, first))
+    other = m.exchange(app, m.ir(m.Request(new_key(), "revoked"), mac(), infos=[m.info(m.IMPLICIT_CONFIRM, m.NULL)]))
+    log.say(m.rr([m.rev_of(other.cert, 1), m.rev_of(other.cert, 1)], ra(app)))
+
+
+def test_the_same_answer_again():
+    with make() as app:
+        log = Log(app)
+        for auth in (mac(), ra(app)):
+            dialogues(app, auth, log)
+        device_dialogues(app, log)
+        before = certificates(app)
+        log.repeat()
+        app.kill()
+        app.start()
+        log.repeat()
+        app.stop()
+        app.start()
+        log.repeat()
+        assert certificates(app) == before
+        assert "every one fits" in app.tool("journal", "verify")
+
+
+def test_a_poll_that_ends_the_wait_comes_again():
+    with make() as app:
+        first = m.ir(m.Request(new_key(), "held-1"), ra(app))
+        waits = m.exchange(app, first, "held")
+        assert post(app, first.der(), "held") == waits.der
+        app.config["lines"][1]["hold"] = False
+        app.write_config()
+        app.daemon.send_signal(signal.SIGHUP)
+        poll, answer = m.pollreq(waits, first), None
+        end = time.monotonic() + 10 * cm.SLOW
+        while answer is None or answer.body == "pollRep":
+            assert time.monotonic() < end
+            answer = m.exchange(app, poll, "held")
+            last, poll = poll, m.pollreq(answer, first)
+        assert answer.body == "ip" and answer.cert is not None
+        confirm = m.certconf(answer, first)
+        assert post(app, last.der(), "held") == answer.der
+        app.kill()
+        app.start()
+        assert post(app, last.der(), "held") == answer.der
+        done = m.exchange(app, confirm, "held")
+        assert done.body == "pkiconf" and post(app, confirm.der(), "held") == done.der
+        assert len(certificates(app)) == 1
+
+
+def at_once(app, ders, line="line1"):
+    """Sends each on a connection of its own (connections go to the cores in turn), all at the same instant."""
+    socks = [m.connect(app) for _ in ders]
+    start = threading.Barrier(len(ders))
+    answers = [None] * len(ders)
+
+    def one(i):
+        start.wait()
+        answers[i] = post(app, ders[i], line, sock=socks[i])
+    threads = [threading.Thread(target=one, args=(i,)) for i in range(len(ders))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    for sock in socks:
+        sock.close()
+    return answers
+
+
+def test_the_same_request_on_two_cores_at_once():
+    with make() as app:
+        for i in range(ROUNDS):
+            auth = ra(app) if i % 2 else mac()
+            first = m.ir([m.Request(new_key(), f"twin-{i}-{k}", k) for k in range(3)], auth)
+            one, other = at_once(app, [first.der()] * 2)
+            assert one == other
+            answer = m.check(m.Answer(one), first, app)
+            assert len(answer.certs) == 3 and all(answer.certs)
+            confirms = [m.Answer(a) for a in at_once(app, [m.certconf(answer, first).der()] * 2)]
+            assert [a.body for a in confirms] == ["pkiconf"] * 2
+        rows = certificates(app)
+        assert len(rows) == 3 * ROUNDS and len({row["device"] for row in rows}) == len(rows)
+
+
+def test_the_same_update_and_the_same_batch_on_two_cores_at_once():
+    with make() as app:
+        for i in range(ROUNDS // 2):
+            key = new_key()
+            first = m.ir(m.Request(key, f"update-{i}"), mac(), infos=[m.info(m.IMPLICIT_CONFIRM, m.NULL)])
+            device = m.Signer(m.exchange(app, first).cert, key)
+            update = m.kur(m.Request(new_key(), f"update-{i}"), device)
+            one, other = at_once(app, [update.der()] * 2)
+            assert one == other and m.Answer(one).cert is not None
+            inner = [m.ir(m.Request(new_key(), f"batch-{i}-{k}"), ra(app)) for k in range(4)]
+            batches = [m.Answer(a) for a in at_once(app, [m.nested(inner, ra(app)).der() for _ in range(2)])]
+            assert [a.der for a in batches[0].inner] == [a.der for a in batches[1].inner]
+            assert all(a.cert for a in batches[0].inner)
+        rows = certificates(app)
+        assert len(rows) == 6 * (ROUNDS // 2)
+
+
+def test_killed_before_the_answer():
+    """Whatever was done when the daemon was killed: the same message afterwards gets one certificate for its device, and
+    from then on the same octets."""
+    random.seed(11)
+    with make() as app:
+        for i in range(ROUNDS):
+            auth = ra(app) if i % 2 else mac()
+            first = m.ir(m.Request(new_key(), f"killed-{i}"), auth)
+            with m.connect(app) as sock:
+                sock.sendall(cm.http_request("POST", m.path_of(), first.der(), {"Content-Type": m.MEDIA_TYPE},
+                                             basic=False))
+                time.sleep(random.uniform(0, 0.008) * cm.SLOW)
+                app.kill()
+            app.start()
+            answer = m.exchange(app, first)
+            assert answer.cert is not None and post(app, first.der()) == answer.der
+            confirm = m.certconf(answer, first)
+            with m.connect(app) as sock:
+                sock.sendall(cm.http_request("POST", m.path_of(), confirm.der(), {"Content-Type": m.MEDIA_TYPE},
+                                             basic=False))
+                time.sleep(random.uniform(0, 0.004) * cm.SLOW)
+                app.kill()
+            app.start()
+            done = m.exchange(app, confirm)
+            assert done.body == "pkiconf" and post(app, confirm.der()) == done.der
+            assert [row["fingerprint"] for row in of_device(app, f"killed-{i}")] == [
+                answer.cert.fingerprint(cm.hashes.SHA256()).hex()]
+        assert "every one fits" in app.tool("journal", "verify")
+
+
+def with_key_in_a_token(**kw):
+    """An appliance whose answers are signed by a token of their own, so that signing them can be stopped alone."""
+    def config(c):
+        c["tokens"].append(dict(c["tokens"][0], name="answers", uri="pkcs11:token=answers"))
+        c["cas"][0]["tokens"] = ["softhsm"]
+        c["cmp_signers"][0].pop("key_file")
+        c["cmp_signers"][0].update(key="pkcs11:object=answers", tokens=["answers"])
+    app = make(config=config, start=False, **kw)
+    run(["softhsm2-util", "--init-token", "--free", "--label", "answers", "--pin", cm.PIN, "--so-pin", cm.PIN],
+        env=app.env)
+    run(["softhsm2-util", "--import", app.dir / "tls/cmp.key", "--token", "answers", "--label", "answers", "--id", "07",
+         "--pin", cm.PIN], env=app.env)
+    app.start()
+    return app
+
+
+def signer_of(app, token):
+    """The process id of a token's signer since the last start."""
+    rows = [row for row in app.log_text().splitlines() if f"signer-up token={token} " in row]
+    return int(rows[-1].split("pid=")[1].split()[0])
+
+
+@pytest.mark.parametrize("kind", ["ir", "kur"])
+def test_killed_between_issuing_and_recording(kind):
+    with with_key_in_a_token() as app:
+        auth, key = ra(app), new_key()
+        implicit = [m.info(m.IMPLICIT_CONFIRM, m.NULL)]
+        count = 0
+        if kind == "kur":
+            old_key = new_key()
+            auth = m.Signer(m.exchange(app, m.ir(m.Request(old_key, "crashed"), auth, infos=implicit)).cert, old_key)
+            count = 1
+        first = (m.kur if kind == "kur" else m.ir)(m.Request(key, "crashed"), auth)
+        import os
+        os.kill(signer_of(app, "answers"), signal.SIGSTOP)  # the certificate is made, its answer cannot be
+        with m.connect(app) as sock:
+            sock.sendall(cm.http_request("POST", m.path_of(), first.der(), {"Content-Type": m.MEDIA_TYPE}, basic=False))
+            end = time.monotonic() + 10 * cm.SLOW
+            while len(certificates(app)) == count:
+                assert time.monotonic() < end
+                time.sleep(0.02)
+            app.kill()
+        app.start()
+        issued = certificates(app)[-1]["fingerprint"] if kind == "ir" else None
+        answer = m.exchange(app, first)
+        assert len(certificates(app)) == count + 1
+        if issued:
+            assert answer.cert.fingerprint(cm.hashes.SHA256()).hex() == issued
+        assert post(app, first.der()) == answer.der
+        assert m.exchange(app, m.certconf(answer, first)).body == "pkiconf"
+        assert app.tool_json("device", "show", "crashed")["state"] == "confirmed"

@@ -1,0 +1,270 @@
+"""Does CMP serve what few clients ask for: answers signed in an HSM, news of a root's new key, keys that only decrypt,
+keys made here?"""
+import os
+import signal
+import threading
+import time
+
+import certmill as cm
+import pytest
+from certmill import new_key, run
+from cmplib import REFERENCE, SECRET, CmpAppliance
+from cmpmsg import *  # noqa: F403 - the language of these tests
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_public_key
+
+LINE = {"ca": "issuing", "profile": "device", "device_id": "subject-cn", "trust_anchors": ["ca/stations.pem"],
+        "name": "line1"}
+
+
+def mac(**kw):
+    return Mac(SECRET, REFERENCE, **kw)
+
+
+def wait_for(what, seconds=20):
+    end = time.monotonic() + seconds * cm.SLOW
+    while time.monotonic() < end:
+        if what():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def post(app, der, line="line1"):
+    status, _, body = http(app, der, line)
+    assert status == 200, (status, body)
+    return body
+
+
+def certificates(app):
+    return app.tool_json("cert", "list", "--limit", "100000")["certificates"]
+
+
+def reload(app):
+    """Sends SIGHUP; true when the configuration was taken."""
+    before = len(app.log_text())
+    app.write_config()
+    app.daemon.send_signal(signal.SIGHUP)
+    assert wait_for(lambda: "reload" in app.log_text()[before:])
+    return "reload-refused" not in app.log_text()[before:]
+
+
+# --- answers signed in an HSM ---------------------------------------------------------------------
+
+def into_token(app, key_file, label, number):
+    run(["softhsm2-util", "--import", key_file, "--token", "certmill", "--label", label, "--id", f"{number:02x}",
+         "--pin", cm.PIN], env=app.env)
+
+
+def signed_in_token(signer_key="p256", start=True, **kw):
+    def config(c):
+        del c["cmp_signers"][0]["key_file"]
+        c["cmp_signers"][0]["key"] = "pkcs11:object=answers"
+    app = CmpAppliance(lines=[dict(LINE)], config=config, start=False, signer_key=signer_key, **kw)
+    into_token(app, app.dir / "tls/cmp.key", "answers", 7)
+    (app.dir / "tls/cmp.key").unlink()  # nowhere but in the token
+    if start:
+        app.start()
+    return app
+
+
+@pytest.mark.parametrize("kind", ["p256", "p384", "rsa2048"])
+def test_answers_signed_in_a_token_verify_with_openssl(kind):
+    with signed_in_token(kind) as app:
+        key = app.key_file("device")
+        out = app.dir / "device.pem"
+        _, text = app.openssl("ir", "-newkey", key, "-subject", "/CN=device", auth="station", out=out)
+        assert "received" in text and x509.load_pem_x509_certificate(out.read_bytes()).subject == cm.name("device")
+        app.openssl("kur", "-newkey", app.key_file("next"), "-oldcert", out, auth=(out, key), out=app.dir / "next.pem")
+        app.openssl("genm", "-infotype", "caCerts", auth="station")
+        code, text = app.openssl("ir", "-newkey", key, "-subject", "/CN=another", auth="station", check=False, out=out)
+        assert code != 0 and "key-already-used" in text  # errors are signed, too
+
+
+def test_an_answer_signed_in_a_token_comes_again_as_it_was():
+    with signed_in_token() as app:
+        signer = Signer(app.station_cert, app.station_key)
+        first = ir(Request(new_key(), "device"), signer)
+        answer = exchange(app, first)
+        confirm = certconf(answer, first)
+        done = exchange(app, confirm)
+        signed = app.metric("sign_jobs_total")
+        app.kill()
+        app.start()
+        assert post(app, first.der()) == answer.der and post(app, confirm.der()) == done.der
+        assert app.metric("sign_jobs_total") == 0 < signed and len(certificates(app)) == 1
+
+
+def test_a_long_answer_is_signed_in_a_token_only_by_its_digest():
+    with signed_in_token() as app:
+        ra = Signer(app.ra_cert, app.ra_key)
+        answer = exchange(app, ir([Request(new_key(), f"many-{n}", n) for n in range(40)], ra))
+        assert [one.status for one in answer.responses] == [ACCEPTED] * 40 and len(answer.der) > 2 * 8192
+    with signed_in_token("ed25519", start=False) as app:
+        app.start(wait=False)
+        assert app.daemon.wait(30 * cm.SLOW) == 1
+        app.daemon = None
+        assert "cmp_signer cmp: a token cannot sign answers longer than" in app.log_text()
+
+
+def test_the_key_must_be_the_certificates():
+    with signed_in_token() as app:
+        app.cmp_ca.issue(app.dir / "tls", "other", "Another Responder")
+        app.config["cmp_signers"][0]["certificate"] = "tls/other.pem"
+        assert not reload(app) and "cmp_signer cmp cannot sign with pkcs11:object=answers" in app.log_text()
+        answer = exchange(app, ir(Request(new_key(), "before"), Signer(app.station_cert, app.station_key)))
+        assert answer.extra[0].subject == cm.name("Test CMP Responder")
+        into_token(app, app.dir / "tls/other.key", "others", 8)
+        app.config["cmp_signers"][0]["key"] = "pkcs11:object=others"
+        assert reload(app)
+        answer = exchange(app, ir(Request(new_key(), "after"), Signer(app.station_cert, app.station_key)))
+        assert answer.extra[0].subject == cm.name("Another Responder")
+
+
+class CmpLoad:
+    """Enrollments by signed messages, each asked again with the same octets until it is answered."""
+
+    def __init__(self, app, connections=4):
+        self.app, self.done, self.problems, self.stopping = app, [], [], threading.Event()
+        self.threads = [threading.Thread(target=self.run, args=(n,)) for n in range(connections)]
+
+    def run(self, n):
+        try:
+            station = Signer(self.app.station_cert, self.app.station_key)
+            i = 0
+            while not self.stopping.is_set():
+                i += 1
+                message = ir(Request(new_key(), f"load-{n}-{i}"), station, infos=[info(IMPLICIT_CONFIRM, NULL)])
+                self.done.append((message, self.until_answered(message)))
+        except Exception as e:  # pylint: disable=broad-except
+            self.problems.append(repr(e))
+
+    def until_answered(self, message):
+        end = time.monotonic() + 30 * cm.SLOW
+        while True:
+            status, _, body = http(self.app, message.der())
+            answer = check(Answer(body), message, self.app) if status == 200 else None
+            if answer and answer.body == "ip" and answer.status == ACCEPTED:
+                return answer
+            assert status == 503 or answer.fails == ["systemUnavail"], (status, body)
+            assert time.monotonic() < end
+            time.sleep(0.1)
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopping.set()
+        for thread in self.threads:
+            thread.join(60 * cm.SLOW)
+
+    def wait(self, more):
+        goal = len(self.done) + more
+        assert wait_for(lambda: len(self.done) >= goal or self.problems, 60) and not self.problems, self.problems[:3]
+
+    def check(self):
+        """Every device has one certificate, the one its station has."""
+        assert not self.problems, self.problems[:3]
+        issued = {row["device"]: row["fingerprint"] for row in certificates(self.app)}
+        assert len(issued) == len(certificates(self.app)) == len(self.done)
+        for message, answer in self.done:
+            name = answer.cert.subject.rfc4514_string().removeprefix("CN=")
+            assert issued[name] == answer.cert.fingerprint(cm.hashes.SHA256()).hex()
+
+
+def test_a_signer_killed_under_load_loses_nothing():
+    with signed_in_token() as app:
+        with CmpLoad(app) as load:
+            for _ in range(3):
+                load.wait(30)
+                os.kill(app.signer_pids()[0], signal.SIGKILL)
+            load.wait(30)
+        load.check()
+        message, answer = load.done[0]
+        assert post(app, message.der()) == answer.der
+
+
+def test_a_wrong_signature_of_an_answer_gets_out_never():
+    def config(c):
+        c["tokens"] = [dict(t, name=n) for t, n in zip(c["tokens"], ("cas", "answers"))]
+        c["cas"][0]["tokens"] = ["cas"]
+        c["cmp_signers"] = [{"name": "cmp", "certificate": "tls/cmp.pem", "key": "pkcs11:object=answers",
+                             "tokens": ["answers"]}]
+    with CmpAppliance(lines=[dict(LINE)], config=config, token="sim", sims=({}, {}), start=False) as app:
+        app.tool("key", "generate", "--token", "answers", "--label", "answers", "--type", "p256")
+        public = load_pem_public_key(
+            app.tool_json("key", "attest", "--token", "answers", "--label", "answers")["public_key"].encode())
+        cert = app.cmp_ca._cert(cm.name("Test CMP Responder"), public, app.cmp_ca.cert.subject)
+        (app.dir / "tls/cmp.pem").write_bytes(cert.public_bytes(Encoding.PEM))
+        app.start()
+        app.sims[1].control({"kind": "wrong-signature", "every": 10})
+        with CmpLoad(app, connections=2) as load:
+            load.wait(60)
+        wrong = app.sims[1].status()["wrong_signatures"]
+        assert wrong >= 4 and app.metric("token_signatures_wrong_total") == wrong
+        assert app.log_text().count("ALARM-token-signature-wrong") == wrong
+        load.check()  # verified each answer, too
+
+
+# --- a root's new key -----------------------------------------------------------------------------
+
+def self_signed(**kw):
+    """An appliance whose issuing CA is its own root."""
+    def config(c):
+        c["cas"][0]["chain"] = []
+
+    class SelfSigned(CmpAppliance):
+        def tool(self, *args, **more):
+            if args[:2] == ("ca", "init"):
+                args = ("ca", "init", "--ca", "issuing", "--subject", "CN=Test Issuing CA,O=Test Factory")
+            return super().tool(*args, **more)
+    return SelfSigned(lines=[dict(LINE)], config=config, **kw)
+
+
+def cert_der(app, path):
+    return x509.load_pem_x509_certificate((app.dir / path).read_bytes()).public_bytes(Encoding.DER)
+
+
+def root_update(app, *value):
+    """What is said of a root: the element of infoType rootCaKeyUpdate, or None."""
+    answer = exchange(app, genm([info(20, *value)], mac()))
+    assert [which for which, _ in answer.infos] == ["1.3.6.1.5.5.7.4.18"]
+    return answer.info(18)
+
+
+def test_a_client_learns_of_a_roots_new_key():
+    with self_signed() as app:
+        first = cert_der(app, "ca/issuing.pem")
+        assert root_update(app) is None and root_update(app, first) is None
+        answer = exchange(app, ir(Request(new_key(), "before"), mac()))
+        assert [der_of(c) for c in answer.ca_pubs] == [first]
+
+        app.tool("ca", "rollover", "--ca", "issuing")
+        second = cert_der(app, "ca/issuing-2.pem")
+        links = [cert_der(app, f"ca/issuing-2-{n}.pem") for n in ("new-with-old", "old-with-new")]
+        full = seq(second, ctx(0, links[0]), ctx(1, links[1]))
+        assert root_update(app, first).der == full == root_update(app).der
+        assert root_update(app, second) is None
+        stranger = der_of(app.station_ca.cert)
+        assert root_update(app, stranger) is None
+        answer = exchange(app, ir(Request(new_key(), "after"), mac()))
+        assert [der_of(c) for c in answer.ca_pubs] == [second]
+
+        app.tool("ca", "rollover", "--ca", "issuing")
+        third = cert_der(app, "ca/issuing-3.pem")
+        assert root_update(app, first).der == seq(third)  # links lead to the second alone
+        assert root_update(app, second).items[0].der == third and len(root_update(app, second).items) == 3
+        assert root_update(app, third) is None
+        # and it may be several questions at once
+        answer = exchange(app, genm([info(20, third), info(17), info(20, second)], mac()))
+        assert [v is None for _, v in answer.infos] == [True, False, False]
+
+
+def test_a_ca_under_a_root_has_no_news_of_it():
+    with CmpAppliance(lines=[dict(LINE)]) as app:
+        root = cert_der(app, "ca/root.pem")
+        app.tool("ca", "rollover", "--ca", "issuing")
+        assert root_update(app, root) is None and root_update(app) is None
+        assert root_update(app, cert_der(app, "ca/issuing.pem")) is None

@@ -48,6 +48,7 @@
 /* CMP */
 #define CMP_REQUESTS_PER_MESSAGE_MAX 1024 /* CertReqMsgs of a message, or of all in a nested one */
 #define CMP_NESTED_MAX               1024 /* inner messages */
+#define CMP_INNER_MEMORY             (16 * 1024) /* of one, with its request and its answer, usually */
 #define CMP_EXTRA_CERTS_MAX          10
 #define CMP_INFOS_MAX                32   /* InfoTypeAndValue of a genm, or of a header */
 #define CMP_REVOCATIONS_MAX          64   /* RevDetails of an rr */
@@ -62,9 +63,9 @@
 #define CHUNK_SMALL_COUNT  16384
 #define CHUNK_MEDIUM_SIZE  (64 * 1024)
 #define CHUNK_MEDIUM_COUNT 512
-#define CHUNK_LARGE_SIZE   (2 * 1024 * 1024 + 64 * 1024)
-#define CHUNK_LARGE_COUNT  24
-#define EXCHANGE_ARENA_MAX (8 * 1024 * 1024)
+#define CHUNK_LARGE_SIZE   (2 * 1024 * 1024 + 512 * 1024)
+#define CHUNK_LARGE_COUNT  32
+#define EXCHANGE_ARENA_MAX (32 * 1024 * 1024)
 
 /* ASN.1 */
 #define DER_DEPTH_MAX       16
@@ -146,6 +147,8 @@
 
 static_assert(BODY_MAX >= EST_BODY_MAX && BODY_MAX >= CMP_BODY_MAX, "one bound for all bodies");
 static_assert(CHUNK_LARGE_SIZE >= BODY_MAX, "a body lies in one chunk");
+static_assert(EXCHANGE_ARENA_MAX >= CMP_NESTED_MAX * CMP_INNER_MEMORY + 2 * CHUNK_LARGE_SIZE,
+              "what a message may hold can be answered");
 static_assert(CHUNK_MEDIUM_SIZE >= EST_BODY_MAX, "an EST body needs no large chunk");
 static_assert(EXCHANGE_ARENA_MAX >= 3 * CHUNK_LARGE_SIZE, "body, its decoding and its answer");
 static_assert(HTTP_HEADER_MAX <= CHUNK_MEDIUM_SIZE, "a header lies in one chunk");

@@ -64,7 +64,7 @@
 #define CHUNK_MEDIUM_COUNT 512
 #define CHUNK_LARGE_SIZE   (2 * 1024 * 1024 + 64 * 1024)
 #define CHUNK_LARGE_COUNT  24
-#define EXCHANGE_ARENA_MAX (8 * 1024 * 1024)
+#define EXCHANGE_ARENA_MAX (12 * 1024 * 1024)
 
 /* ASN.1 */
 #define DER_DEPTH_MAX       16
@@ -138,7 +138,8 @@
 static_assert(BODY_MAX >= EST_BODY_MAX && BODY_MAX >= CMP_BODY_MAX, "one bound for all bodies");
 static_assert(CHUNK_LARGE_SIZE >= BODY_MAX, "a body lies in one chunk");
 static_assert(CHUNK_MEDIUM_SIZE >= EST_BODY_MAX, "an EST body needs no large chunk");
-static_assert(EXCHANGE_ARENA_MAX >= 3 * CHUNK_LARGE_SIZE, "body, its decoding and its answer");
+static_assert(EXCHANGE_ARENA_MAX >= 5 * CHUNK_LARGE_SIZE,
+              "body, its requests, certificates, and the answer before and after its protection");
 static_assert(HTTP_HEADER_MAX <= CHUNK_MEDIUM_SIZE, "a header lies in one chunk");
 static_assert((SIGN_JOBS_PER_CORE_MAX & (SIGN_JOBS_PER_CORE_MAX - 1)) == 0, "ring size");
 static_assert((STORE_JOBS_PER_CORE_MAX & (STORE_JOBS_PER_CORE_MAX - 1)) == 0, "ring size");

@@ -10,8 +10,6 @@ from cmplib import REFERENCE, SECRET
 from cmpmsg import *  # noqa: F403 - the language of these tests
 from cryptography import x509
 
-DEVICES = "line1"
-
 
 @pytest.fixture(scope="module")
 def f():
@@ -23,21 +21,20 @@ def requests(count, first=0):
     return [Request(cm.new_key(), device_name(), first + n) for n in range(count)]
 
 
-def state_of(f, device, line="line1"):
-    found = f.tool_json("device", "show", device, "--line", line)
-    return str(found.get("state", found)).upper() if isinstance(found, dict) else str(found).upper()
+def is_confirmed(f, device, line="line1"):
+    return "confirmed" in str(f.tool_json("device", "show", device, "--line", line)["state"]).lower()
 
 
 def cert_status_of(f, cert):
     """What the store says about a certificate."""
-    return str(f.tool_json("cert", "show", "%032x" % cert.serial_number)).lower()
+    return f.tool_json("cert", "show", "%032x" % cert.serial_number)["status"]
 
 
 AUTHS = {
     "pbm-sha1": lambda f: Mac(SECRET, REFERENCE, owf="sha1", mac="sha1"),
     "pbm-sha256": lambda f: f.mac,
     "pbm-sha512-sha384": lambda f: Mac(SECRET, REFERENCE, owf="sha512", mac="sha384", iterations=100, salt=bytes(8)),
-    "pbm-100000": lambda f: Mac(SECRET, REFERENCE, iterations=100000, salt=bytes(64)),
+    "pbm-20000": lambda f: Mac(SECRET, REFERENCE, iterations=20000, salt=bytes(64)),
     "pbm-rsadsi-sha1": lambda f: Mac(SECRET, REFERENCE, mac="rsadsi-sha1"),
     "pbmac1": lambda f: Mac(SECRET, REFERENCE, kind="pbmac1"),
     "pbmac1-sha512-key": lambda f: Mac(SECRET, REFERENCE, kind="pbmac1", owf="sha512", mac="sha512", key_len=64),
@@ -67,7 +64,7 @@ def test_request_and_confirmation_under_every_protection(f, auth, body):
     assert not answer.implicit and answer.confirm_wait is not None
     conf = exchange(f, certconf(answer, asked))
     assert conf.body == "pkiconf" and conf.nonce != answer.nonce
-    assert "CONFIRMED" in state_of(f, name)
+    assert is_confirmed(f, name)
 
 
 def test_who_has_a_secret_alone_learns_the_root(f):
@@ -172,8 +169,8 @@ def test_batch_with_a_status_for_each(f):
     f.refuses(certconf(answer, asked, only + [cert_status(answer.responses[0].cert, 11)]), "badRequest", "bad-request")
     # what is not named is not accepted
     assert exchange(f, certconf(answer, asked, only)).body == "pkiconf"
-    assert "CONFIRMED" in state_of(f, answer.responses[0].cert.subject.rfc4514_string()[3:])
-    assert "revoked" in cert_status_of(f, answer.responses[6].cert)
+    assert is_confirmed(f, answer.responses[0].cert.subject.rfc4514_string()[3:])
+    assert cert_status_of(f, answer.responses[6].cert) == "revoked"
 
 
 def test_batch_with_nothing_issued_is_no_dialogue(f):
@@ -213,7 +210,7 @@ def test_certconf_that_rejects_revokes(f, reject):
     statuses = {"empty": [], "rejected": [cert_status(answer.cert, status=REJECTION, text="no", fail="badPOP")],
                 "rejected-without-reason": [cert_status(answer.cert, status=REJECTION)]}[reject]
     assert exchange(f, certconf(answer, asked, statuses)).body == "pkiconf"
-    assert "revoked" in cert_status_of(f, answer.cert)
+    assert cert_status_of(f, answer.cert) == "revoked"
     assert f.enroll(name)  # with another key: there is no device yet
     f.refuses(certconf(answer, asked), "certConfirmed", "certificate-already-confirmed")
 
@@ -251,11 +248,11 @@ def test_confirm_wait_time_passes(f):
     assert updated.status == ACCEPTED and updated.body == "kup"
     assert 0 <= (updated.confirm_wait - updated.time).total_seconds() <= 2
     end = time.monotonic() + 12 * cm.SLOW
-    while not all("revoked" in cert_status_of(f, a.cert) for a in (answer, updated)):
+    while not all(cert_status_of(f, a.cert) == "revoked" for a in (answer, updated)):
         assert time.monotonic() < end
         time.sleep(0.3)
     late = exchange(f, certconf(answer, asked), "quick")
-    assert late.body == "error" and late.fails == ["badRequest"] or late.fails == ["certConfirmed"], late.responses
+    assert (late.body, late.fails, late.code) == ("error", ["badRequest"], "cmp-unknown-transaction")
     # the device falls back to what it had
     again = exchange(f, kur([Request(cm.new_key(), name)], device), "quick")
     assert again.status == ACCEPTED
@@ -268,7 +265,7 @@ def test_error_from_the_client_revokes(f):
     first = exchange(f, said)
     assert first.body == "pkiconf"
     assert exchange(f, said).der == first.der
-    assert "revoked" in cert_status_of(f, answer.cert)
+    assert cert_status_of(f, answer.cert) == "revoked"
     assert f.enroll(name)
     f.refuses(certconf(answer, asked), "certConfirmed", "certificate-already-confirmed")
     f.refuses(error(answer, asked), "badRequest", "cmp-unknown-transaction")
@@ -284,7 +281,7 @@ def test_kur(f):
     answer = exchange(f, asked)
     assert answer.body == "kup" and answer.status == ACCEPTED and spki_of(answer.cert) == spki_of(key)
     assert exchange(f, certconf(answer, asked)).body == "pkiconf"
-    assert "superseded" in cert_status_of(f, device.cert)
+    assert cert_status_of(f, device.cert) == "superseded"
     # and with the new one; its subject may be left out
     newer = Signer(answer.cert, key)
     asked = kur([Request(cm.new_key(), None)], newer)
@@ -318,7 +315,7 @@ def test_rr(f):
     answer = exchange(f, asked)
     assert answer.body == "rp" and answer.status == ACCEPTED
     assert exchange(f, asked).der == answer.der
-    assert "revoked" in cert_status_of(f, device.cert)
+    assert cert_status_of(f, device.cert) == "revoked"
 
 
 @pytest.mark.parametrize("reason", [0, 1, 2, 3, 4, 5, 6, 9, 10, None])

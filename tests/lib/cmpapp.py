@@ -1,5 +1,7 @@
 """A factory whose lines speak CMP in every way that can be configured, and the callers it knows, for hand-made messages."""
 import itertools
+import signal
+import time
 
 import certmill as cm
 from cmplib import REFERENCE, SECRET, CmpAppliance
@@ -53,6 +55,17 @@ class Factory(CmpAppliance):
     def other(self):
         """A station with the right to enroll and no other."""
         return Mac(SECRET, "other-station")
+
+    def reload(self, change):
+        """Changes the configuration and waits until the daemon has taken it."""
+        change({line["name"]: line for line in self.config["lines"]})
+        self.write_config()
+        seen = self.log_text().count("reloaded")
+        self.daemon.send_signal(signal.SIGHUP)
+        end = time.monotonic() + 10 * cm.SLOW
+        while self.log_text().count("reloaded") == seen:
+            assert time.monotonic() < end, self.log_text()[-2000:]
+            time.sleep(0.02)
 
     def foreign(self, cn, ca=None, **kw):
         """A Signer with a certificate of `ca` (the line's trust anchor when not given)."""

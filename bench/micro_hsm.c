@@ -7,7 +7,6 @@
  * here.
  */
 #include <errno.h>
-#include <ftw.h>
 #include <getopt.h>
 #include <poll.h>
 #include <pthread.h>
@@ -17,14 +16,13 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "hsm/p11/token.h"
+#include "bench/own_token.h"
 #include "hsm/queue/queue.h"
 
 enum {
@@ -34,6 +32,9 @@ enum {
     DIGEST = 32,
     OPEN_WAIT_S = 30,
     TURN_JOBS = 256,
+    SIM_ENGINES = 31,
+    SIM_SERVICE_US = 1400,
+    SIM_SESSIONS = 4 * SIM_ENGINES,
 };
 
 struct options {
@@ -48,6 +49,8 @@ struct options {
     uint32_t seconds_x10;
     uint32_t rounds;
     bool softhsm;
+    bool sim;
+    bool t6;
     bool json;
 };
 
@@ -68,12 +71,10 @@ struct gate {
 };
 
 static FILE *text_out;
-static char softhsm_folder[64];
 
-static _Noreturn void die(const char *what, const char *detail)
+static uint32_t window_of(const struct options *options)
 {
-    fprintf(stderr, "micro_hsm: %s: %s\n", what, detail);
-    exit(1);
+    return options->window != 0 ? options->window : 4 * options->sessions * options->signers;
 }
 
 static size_t read_pin(const struct options *options, uint8_t out[P11_PIN_MAX])
@@ -379,8 +380,7 @@ static struct sample queue_round(const struct options *options, enum sign_mechan
 {
     static struct core_thread cores[CORES_HERE_MAX];
     _Atomic uint32_t stop = 0;
-    uint32_t window =
-        options->window != 0 ? options->window : 4 * options->sessions * options->signers;
+    uint32_t window = window_of(options);
     double cpu = cpu_us_of(RUSAGE_CHILDREN) + cpu_us_of(RUSAGE_SELF);
     double switches = switches_of(RUSAGE_CHILDREN) + switches_of(RUSAGE_SELF);
     struct hsm *hsm = start_queue(options, mechanism, wakes);
@@ -419,76 +419,6 @@ static struct sample queue_round(const struct options *options, enum sign_mechan
     sample.latency_p50_us = (double)hist_quantile(&latency, 0.5) / 1e3;
     sample.latency_p99_us = (double)hist_quantile(&latency, 0.99) / 1e3;
     return sample;
-}
-
-/* --- a SoftHSM of its own --- */
-
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *at)
-{
-    (void)st;
-    (void)flag;
-    (void)at;
-    return remove(path);
-}
-
-static void remove_softhsm(void)
-{
-    if (nftw(softhsm_folder, remove_one, 16, FTW_DEPTH | FTW_PHYS) != 0)
-        fprintf(stderr, "micro_hsm: %s is left behind\n", softhsm_folder);
-}
-
-static void fill_softhsm(const char *module_path)
-{
-    static struct p11_key key;
-    struct p11_module *module;
-    struct p11_session *session;
-    struct p11_error error = {0};
-    struct p11_token_info tokens[4];
-    uint32_t count;
-    const struct p11_key_template template = {.alg = KEY_EC_P256, .label = "key"};
-    if (p11_module_open(module_path, &module, &error) != ERR_OK ||
-        p11_token_list(module, tokens, 4, &count, &error) != ERR_OK ||
-        p11_token_init(module, tokens[0].slot, "bench", BYTES_LIT("4711"), BYTES_LIT("4711"),
-                       &error) != ERR_OK ||
-        p11_session_open(module, "pkcs11:token=bench", true, &session, &error) != ERR_OK ||
-        p11_login(session, BYTES_LIT("4711"), &error) != ERR_OK ||
-        p11_key_generate(session, &template, &key, &error) != ERR_OK) {
-        fprintf(stderr, "micro_hsm: SoftHSM: %s\n", error.text);
-        _exit(1);
-    }
-    p11_session_close(session);
-    p11_module_close(module);
-    _exit(0);
-}
-
-static void make_softhsm(struct options *options)
-{
-    static char path[128], pin[128];
-    snprintf(softhsm_folder, sizeof(softhsm_folder), "/tmp/micro-hsm-XXXXXX");
-    if (mkdtemp(softhsm_folder) == NULL)
-        die("mkdtemp", strerror(errno));
-    atexit(remove_softhsm);
-    snprintf(path, sizeof(path), "%s/softhsm.conf", softhsm_folder);
-    snprintf(pin, sizeof(pin), "%s/pin", softhsm_folder);
-    FILE *conf = fopen(path, "w"), *pin_file = fopen(pin, "w");
-    if (conf == NULL || pin_file == NULL)
-        die(path, strerror(errno));
-    fprintf(conf, "directories.tokendir = %s\nlog.level = ERROR\n", softhsm_folder);
-    fputs("4711\n", pin_file);
-    fclose(conf);
-    fclose(pin_file);
-    setenv("SOFTHSM2_CONF", path, 1);
-    options->module = "/usr/lib/softhsm/libsofthsm2.so";
-    options->token = "pkcs11:token=bench";
-    options->key = "pkcs11:object=key";
-    options->pin_file = pin;
-    int status = 1;
-    pid_t pid = fork();
-    if (pid == 0)
-        fill_softhsm(options->module);
-    waitpid(pid, &status, 0);
-    if (status != 0)
-        die("SoftHSM", "no token could be made");
 }
 
 /* --- the report --- */
@@ -530,15 +460,41 @@ static void print_machine(void)
             sysconf(_SC_NPROCESSORS_ONLN), name.sysname, name.release, load[0]);
 }
 
-static void print_text(const struct options *options, const struct sample bare[],
-                       const struct sample queue[], struct spread rates[3])
+/* One token and shape, and what all rounds gave. */
+struct contest {
+    const char *name;
+    struct options options;
+    enum sign_mechanism mechanism;
+    struct sample bare[ROUNDS_MAX], queue[ROUNDS_MAX];
+};
+
+static double median_of(const struct sample samples[], uint32_t count, size_t member)
 {
-    print_machine();
-    fprintf(text_out, "token    %s (%s)\n", options->token, options->module);
+    double values[ROUNDS_MAX];
+    for (uint32_t i = 0; i < count; i++)
+        memcpy(&values[i], (const uint8_t *)&samples[i] + member, sizeof(double));
+    return spread_of(values, count).median;
+}
+
+/* Of the rates of two lists of rounds, round by round. */
+static struct spread ratio_of(const struct sample over[], const struct sample under[],
+                              uint32_t count)
+{
+    double ratios[ROUNDS_MAX];
+    for (uint32_t i = 0; i < count; i++)
+        ratios[i] = over[i].rate / under[i].rate;
+    return spread_of(ratios, count);
+}
+
+static void print_text(const struct contest *contest)
+{
+    const struct options *options = &contest->options;
+    const struct sample *bare = contest->bare, *queue = contest->queue;
+    struct spread ratio = ratio_of(queue, bare, options->rounds);
+    fprintf(text_out, "\ntoken    %s: %s (%s)\n", contest->name, options->token, options->module);
     fprintf(text_out,
             "shape    %u signers x %u sessions, %u cores, %u jobs in flight, %u x %.1f s\n",
-            options->signers, options->sessions, options->cores,
-            options->window != 0 ? options->window : 4 * options->sessions * options->signers,
+            options->signers, options->sessions, options->cores, window_of(options),
             options->rounds, options->seconds_x10 / 10.0);
     fprintf(text_out, "round      bare/s  queue/s  ratio   us/sig bare  queue  (cores)  "
                       "switches bare  queue  batch  p50 us  p99 us  failed\n");
@@ -550,30 +506,30 @@ static void print_text(const struct options *options, const struct sample bare[]
                 queue[i].cpu_us, queue[i].engine_us, bare[i].switches, queue[i].switches,
                 queue[i].batch, queue[i].latency_p50_us, queue[i].latency_p99_us,
                 (unsigned long long)queue[i].failed);
-    fprintf(text_out, "median %9.0f %8.0f  %5.3f   (ratio %.3f to %.3f)\n", rates[0].median,
-            rates[1].median, rates[2].median, rates[2].min, rates[2].max);
+    fprintf(text_out, "median %9.0f %8.0f  %5.3f   (ratio %.3f to %.3f)\n",
+            median_of(bare, options->rounds, offsetof(struct sample, rate)),
+            median_of(queue, options->rounds, offsetof(struct sample, rate)), ratio.median,
+            ratio.min, ratio.max);
 }
 
-static double median_of(const struct sample samples[], uint32_t count, size_t member)
+static void print_json(const struct contest *contest)
 {
-    double values[ROUNDS_MAX];
-    for (uint32_t i = 0; i < count; i++)
-        memcpy(&values[i], (const uint8_t *)&samples[i] + member, sizeof(double));
-    return spread_of(values, count).median;
-}
-
-static void print_json(const struct options *options, const struct sample bare[],
-                       const struct sample queue[], struct spread rates[3], uint64_t failed)
-{
+    const struct options *options = &contest->options;
+    const struct sample *bare = contest->bare, *queue = contest->queue;
     uint32_t n = options->rounds;
-    printf("{\"bench\":\"micro_hsm\",\"token\":\"%s\",\"signers\":%u,\"sessions\":%u,\"cores\":%u,"
-           "\"rounds\":%u,\"seconds\":%.1f,\"bare_per_s\":%.0f,\"queue_per_s\":%.0f,"
-           "\"ratio\":%.4f,\"ratio_min\":%.4f,\"ratio_max\":%.4f,\"bare_cpu_us\":%.1f,"
-           "\"queue_cpu_us\":%.1f,\"cores_cpu_us\":%.1f,\"latency_p50_us\":%.0f,"
-           "\"latency_p99_us\":%.0f,\"failed\":%llu}\n",
-           options->token, options->signers, options->sessions, options->cores, options->rounds,
-           options->seconds_x10 / 10.0, rates[0].median, rates[1].median, rates[2].median,
-           rates[2].min, rates[2].max, median_of(bare, n, offsetof(struct sample, cpu_us)),
+    struct spread ratio = ratio_of(queue, bare, n);
+    uint64_t failed = 0;
+    for (uint32_t i = 0; i < n; i++)
+        failed += queue[i].failed;
+    printf("{\"bench\":\"micro_hsm\",\"name\":\"%s\",\"token\":\"%s\",\"signers\":%u,"
+           "\"sessions\":%u,\"cores\":%u,\"rounds\":%u,\"seconds\":%.1f,\"bare_per_s\":%.0f,"
+           "\"queue_per_s\":%.0f,\"ratio\":%.4f,\"ratio_min\":%.4f,\"ratio_max\":%.4f,"
+           "\"bare_cpu_us\":%.1f,\"queue_cpu_us\":%.1f,\"cores_cpu_us\":%.1f,"
+           "\"latency_p50_us\":%.0f,\"latency_p99_us\":%.0f,\"failed\":%llu}",
+           contest->name, options->token, options->signers, options->sessions, options->cores, n,
+           options->seconds_x10 / 10.0, median_of(bare, n, offsetof(struct sample, rate)),
+           median_of(queue, n, offsetof(struct sample, rate)), ratio.median, ratio.min, ratio.max,
+           median_of(bare, n, offsetof(struct sample, cpu_us)),
            median_of(queue, n, offsetof(struct sample, cpu_us)),
            median_of(queue, n, offsetof(struct sample, engine_us)),
            median_of(queue, n, offsetof(struct sample, latency_p50_us)),
@@ -581,14 +537,60 @@ static void print_json(const struct options *options, const struct sample bare[]
            (unsigned long long)failed);
 }
 
+/* --- T6 of spec/performance.md --- */
+
+enum { T6_SOFTHSM_1, T6_SOFTHSM_2, T6_SIM, T6_COUNT };
+#define T6_RATIO 0.95
+#define T6_GAIN  1.6
+
+static const char *verdict(double value, double target)
+{
+    return value >= target ? "met" : "NOT met";
+}
+
+static void print_t6_line(const char *what, struct spread value, double target)
+{
+    fprintf(text_out, "%-44s %.3f (%.3f to %.3f), target %.2f: %s\n", what, value.median, value.min,
+            value.max, target, verdict(value.median, target));
+}
+
+static void print_t6(const struct contest contests[T6_COUNT], bool json)
+{
+    uint32_t rounds = contests[0].options.rounds;
+    const struct contest *one = &contests[T6_SOFTHSM_1], *two = &contests[T6_SOFTHSM_2];
+    struct spread gain = ratio_of(two->queue, one->queue, rounds);
+    struct spread bare_gain = ratio_of(two->bare, one->bare, rounds);
+    fputc('\n', text_out);
+    for (uint32_t i = 0; i < T6_COUNT; i++) {
+        char what[64];
+        snprintf(what, sizeof(what), "%s: queue over bare loop", contests[i].name);
+        print_t6_line(what, ratio_of(contests[i].queue, contests[i].bare, rounds), T6_RATIO);
+    }
+    print_t6_line("softhsm: two signer processes over one", gain, T6_GAIN);
+    fprintf(text_out, "%-44s %.3f (%.3f to %.3f)\n", "softhsm: bare loop, two processes over one",
+            bare_gain.median, bare_gain.min, bare_gain.max);
+    if (!json)
+        return;
+    printf("{\"bench\":\"micro_hsm_t6\",\"contests\":[");
+    for (uint32_t i = 0; i < T6_COUNT; i++) {
+        fputs(i == 0 ? "" : ",", stdout);
+        print_json(&contests[i]);
+    }
+    printf("],\"two_over_one\":%.4f,\"two_over_one_min\":%.4f,\"two_over_one_max\":%.4f,"
+           "\"bare_two_over_one\":%.4f}\n",
+           gain.median, gain.min, gain.max, bare_gain.median);
+}
+
 /* --- */
 
 static void usage(FILE *out)
 {
-    fputs("usage: micro_hsm --softhsm | --module PATH --token URI --key URI [--pin-file PATH]\n"
-          "                 [--signers N] [--sessions N] [--cores N] [--in-flight N]\n"
-          "                 [--seconds S] [--rounds N] [--json]\n"
+    fputs("usage: micro_hsm --t6 | --softhsm | --sim | --module PATH --token URI --key URI\n"
+          "                 [--pin-file PATH] [--signers N] [--sessions N] [--cores N]\n"
+          "                 [--in-flight N] [--seconds S] [--rounds N] [--json]\n"
           "  --softhsm     a SoftHSM token of its own in /tmp, gone afterwards\n"
+          "  --sim         a simulated one: 31 engines of 1.4 ms, 22,000/s; 4 sessions for each\n"
+          "  --t6          SoftHSM with 1 and with 2 signers, and the simulated one, in turn\n"
           "  --signers     processes, of the bare loop too (1)\n"
           "  --sessions    threads of each (4)\n"
           "  --cores       threads that submit (1)\n"
@@ -611,6 +613,8 @@ static uint32_t number(const char *text, uint32_t min, uint32_t max, const char 
 static void parse(int argc, char **argv, struct options *options)
 {
     static const struct option names[] = {{"softhsm", no_argument, NULL, 'S'},
+                                          {"sim", no_argument, NULL, 'M'},
+                                          {"t6", no_argument, NULL, '6'},
                                           {"module", required_argument, NULL, 'm'},
                                           {"token", required_argument, NULL, 't'},
                                           {"key", required_argument, NULL, 'k'},
@@ -629,6 +633,12 @@ static void parse(int argc, char **argv, struct options *options)
         switch (c) {
         case 'S':
             options->softhsm = true;
+            break;
+        case 'M':
+            options->sim = true;
+            break;
+        case '6':
+            options->t6 = true;
             break;
         case 'm':
             options->module = optarg;
@@ -671,49 +681,91 @@ static void parse(int argc, char **argv, struct options *options)
             exit(2);
         }
     }
-    if (optind != argc || (!options->softhsm && (options->module == NULL ||
-                                                 options->token == NULL || options->key == NULL))) {
+    bool own = options->t6 || options->softhsm || options->sim;
+    if (optind != argc || options->t6 + options->softhsm + options->sim > 1 ||
+        (!own && (options->module == NULL || options->token == NULL || options->key == NULL))) {
         usage(stderr);
         exit(2);
     }
 }
 
+/* One more of bare loop and queue. Which one comes first changes, so that a trend of the machine
+ * favours neither. */
+static uint64_t run_round(struct contest *contest, uint32_t round, const struct wake wakes[])
+{
+    const struct options *options = &contest->options;
+    if (round % 2 == 0)
+        contest->bare[round] = bare_round(options);
+    contest->queue[round] = queue_round(options, contest->mechanism, wakes);
+    if (round % 2 != 0)
+        contest->bare[round] = bare_round(options);
+    return contest->queue[round].failed;
+}
+
+static void use_token(struct options *options, const struct own_token *token)
+{
+    options->module = token->module;
+    options->token = OWN_TOKEN_URI;
+    options->key = OWN_KEY_URI;
+    options->pin_file = token->pin_file;
+}
+
+/* What is to be compared; returns how many. */
+static uint32_t make_contests(const struct options *options, struct contest out[T6_COUNT])
+{
+    static struct own_token softhsm, sim;
+    for (uint32_t i = 0; i < T6_COUNT; i++)
+        out[i] = (struct contest){.name = "token", .options = *options};
+    if (options->softhsm || options->t6)
+        own_softhsm(&softhsm);
+    if (options->sim || options->t6)
+        own_sim(SIM_ENGINES, SIM_SERVICE_US, &sim);
+    if (options->t6) {
+        static const char *const names[] = {"softhsm, 1 signer", "softhsm, 2 signers", "sim"};
+        for (uint32_t i = 0; i < T6_COUNT; i++) {
+            out[i].name = names[i];
+            out[i].options.signers = i == T6_SOFTHSM_2 ? 2 : 1;
+            use_token(&out[i].options, i == T6_SIM ? &sim : &softhsm);
+        }
+        out[T6_SIM].options.sessions = SIM_SESSIONS;
+        return T6_COUNT;
+    }
+    if (options->softhsm || options->sim)
+        use_token(&out[0].options, options->sim ? &sim : &softhsm);
+    return 1;
+}
+
 int main(int argc, char **argv)
 {
-    struct options options = {
-        .signers = 1, .sessions = 4, .cores = 1, .seconds_x10 = 20, .rounds = 3};
-    static struct sample bare[ROUNDS_MAX], queue[ROUNDS_MAX];
-    double values[3][ROUNDS_MAX];
+    struct options options = {.signers = 1, .cores = 1, .seconds_x10 = 20, .rounds = 3};
+    static struct contest contests[T6_COUNT];
     struct wake wakes[CORES_HERE_MAX];
     parse(argc, argv, &options);
+    if (options.sessions == 0)
+        options.sessions = options.sim ? SIM_SESSIONS : 4;
     text_out = options.json ? stderr : stdout;
     log_set_level(LOG_ERROR);
-    if (options.softhsm)
-        make_softhsm(&options);
-    enum sign_mechanism mechanism = key_mechanism(&options);
+    uint32_t count = make_contests(&options, contests);
+    for (uint32_t i = 0; i < count; i++)
+        contests[i].mechanism = key_mechanism(&contests[i].options);
     struct wake_flag *flags = hsm_wake_flags(options.cores);
     for (uint32_t i = 0; i < options.cores; i++) {
         wakes[i].flag = &flags[i];
         wakes[i].event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     }
     uint64_t failed = 0;
-    for (uint32_t i = 0; i < options.rounds; i++) {
-        /* which one comes first changes, so that a trend of the machine favours neither */
-        if (i % 2 == 0)
-            bare[i] = bare_round(&options);
-        queue[i] = queue_round(&options, mechanism, wakes);
-        if (i % 2 != 0)
-            bare[i] = bare_round(&options);
-        values[0][i] = bare[i].rate;
-        values[1][i] = queue[i].rate;
-        values[2][i] = queue[i].rate / bare[i].rate;
-        failed += queue[i].failed;
+    for (uint32_t round = 0; round < options.rounds; round++) {
+        for (uint32_t i = 0; i < count; i++)
+            failed += run_round(&contests[i], round, wakes);
     }
-    struct spread rates[3];
-    for (int i = 0; i < 3; i++)
-        rates[i] = spread_of(values[i], options.rounds);
-    print_text(&options, bare, queue, rates);
-    if (options.json)
-        print_json(&options, bare, queue, rates, failed);
+    print_machine();
+    for (uint32_t i = 0; i < count; i++)
+        print_text(&contests[i]);
+    if (options.t6) {
+        print_t6(contests, options.json);
+    } else if (options.json) {
+        print_json(&contests[0]);
+        putchar('\n');
+    }
     return failed == 0 ? 0 : 1;
 }

@@ -74,6 +74,8 @@
 #define SIGNATURE_MAX       2560 /* RSA 4096: 512; ML-DSA-44: 2,420 */
 #define CERT_DER_MAX        8192 /* of a certificate we issue or accept */
 #define CERT_CHAIN_MAX      6
+#define CA_PREVIOUS_MAX     6  /* earlier keys of a CA whose certificates are still recognised */
+#define CA_CERTS_MAX        14 /* that a CA publishes */
 #define SERIAL_LEN          16
 #define DEVICE_ID_MAX       64
 #define LINE_NAME_MAX       32
@@ -124,6 +126,13 @@
 #define TRUST_ANCHORS_MAX 64
 #define SNAPSHOTS_MAX     4 /* configurations alive at once: the current and those still in use */
 
+/* revocation lists */
+#define CRL_DER_MAX         (256u * 1024 * 1024) /* one CRL: some five million entries of 49 octets */
+#define CRL_GENERATIONS_MAX 4    /* of one CA in memory: the newest, and what slow clients still read */
+#define CRL_URL_MAX         160  /* distribution point in a certificate */
+#define CRL_RETRY_MIN_MS    1000 /* after a failure, doubled each time up to */
+#define CRL_RETRY_MAX_MS    60000
+
 /* timers, milliseconds (defaults; the configuration may lower them) */
 #define HANDSHAKE_TIMEOUT_MS 10000
 #define HEADER_TIMEOUT_MS    10000
@@ -146,6 +155,9 @@ static_assert((VERIFY_BOARD_MAX & (VERIFY_BOARD_MAX - 1)) == 0, "ring size");
 static_assert((RECV_BUFFERS_PER_CORE & (RECV_BUFFERS_PER_CORE - 1)) == 0, "ring size");
 static_assert(EXCHANGES_RESERVE < EXCHANGES_PER_CORE_MAX / 2, "the reserve is the smaller part");
 static_assert(EXCHANGE_DEADLINE_MS >= SIGN_DEADLINE_MS, "a signer's answer still finds its exchange");
+static_assert(CA_CERTS_MAX >= CERT_CHAIN_MAX + CA_PREVIOUS_MAX + 2, "its chain, its past, two links");
+static_assert(CRL_DER_MAX < 1ull << 32, "a CRL's length has four octets");
+static_assert(CRL_GENERATIONS_MAX >= 2, "one is read while the next is made");
 static_assert(STORE_JOB_DATA_MAX >= CERT_DER_MAX, "a certificate fits its job");
 
 #endif

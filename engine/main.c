@@ -12,7 +12,7 @@
 #include "admin/admin.h"
 #include "base/log.h"
 #include "build_info.h"
-#include "pipeline/appliance.h"
+#include "pipeline/operate.h"
 
 enum { TEND_MS = 50 };
 
@@ -30,8 +30,8 @@ static const char USAGE[] =
     "  -h, --help             this text\n"
     "\n"
     "Signals:\n"
-    "  SIGHUP           reads configuration and server certificate again; requests in flight\n"
-    "                   finish under the old ones; a bad file changes nothing\n"
+    "  SIGHUP           reads configuration, CA keys and server certificate again; requests in\n"
+    "                   flight finish under the old ones; a bad file changes nothing\n"
     "  SIGTERM, SIGINT  stop taking connections, answer what is in flight, commit, exit 0\n"
     "\n"
     "Log lines go to standard error. Exit status: 0 clean stop, 1 configuration or start failed,\n"
@@ -101,14 +101,20 @@ static int open_signals(void)
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-static void reload(struct appliance *appliance)
+static_assert((int)ADMIN_DETAIL_MAX >= (int)CONFIG_ERROR_MAX, "a reload's error fits");
+
+/* By SIGHUP, or asked for over the admin socket. */
+static bool reload(void *ctx, uint32_t *out_generation, char out_detail[ADMIN_DETAIL_MAX])
 {
-    char detail[CONFIG_ERROR_MAX];
-    if (appliance_reload(appliance, detail) == ERR_OK) {
-        log_info("reloaded", "generation=%u", appliance_snapshot(appliance)->generation);
+    struct appliance *appliance = ctx;
+    bool done = appliance_reload(appliance, out_detail) == ERR_OK;
+    *out_generation = appliance_snapshot(appliance)->generation;
+    if (done) {
+        log_info("reloaded", "generation=%u", *out_generation);
     } else {
-        log_error("reload-refused", "the running configuration stays: %s", detail);
+        log_error("reload-refused", "the running configuration stays: %s", out_detail);
     }
+    return done;
 }
 
 /* Until a signal says stop. */
@@ -128,7 +134,9 @@ static void watch(struct appliance *appliance, struct admin *admin, int signal_f
                 log_info("stopping", "signal=%u", info.ssi_signo);
                 return;
             }
-            reload(appliance);
+            uint32_t generation;
+            char detail[ADMIN_DETAIL_MAX];
+            (void)reload(appliance, &generation, detail);
         }
         appliance_tend(appliance);
         admin_tend(admin);
@@ -144,6 +152,17 @@ static void log_started(const struct config *config, const struct shared *shared
     }
     log_info("ready", "version=%s cores=%u lines=%u", CERTMILL_VERSION, shared->core_count,
              config->lines_count);
+}
+
+static uint16_t answer_operator(void *ctx, const struct admin_request *request, struct writer *out)
+{
+    struct operate_request asked = {request->post, request->path, request->query, request->who};
+    return operate(ctx, &asked, out);
+}
+
+static void write_metrics(void *ctx, struct writer *out)
+{
+    operate_metrics(ctx, out);
 }
 
 static int serve(struct config *config, int signal_fd)
@@ -166,6 +185,9 @@ static int serve(struct config *config, int signal_fd)
         .version = CERTMILL_VERSION,
         .started_ns = appliance_started_ns(appliance),
         .draining = &draining,
+        .reload = reload,
+        .reload_ctx = appliance,
+        .operate = {appliance, answer_operator, write_metrics},
     };
     char *socket_path = running->admin.socket ? config_path(running, running->admin.socket) : NULL;
     struct admin_config admin_config = {socket_path, running->admin.address, running->admin.port};

@@ -101,7 +101,8 @@ struct expiry_key expiry_key_of(int64_t expiry_s, struct bytes transaction_key)
     return key;
 }
 
-enum err expiry_key_split(struct bytes key, int64_t *out_expiry_s, struct bytes *out_transaction_key)
+enum err expiry_key_split(struct bytes key, int64_t *out_expiry_s,
+                          struct bytes *out_transaction_key)
 {
     if (key.len <= 8 || key.len > 8 + TRANSACTION_KEY_MAX || key.ptr[0] >= 0x80)
         return malformed("expiries", key.len);

@@ -48,7 +48,8 @@ struct key_wish {
 };
 
 /* From a configured CA's key URI. */
-int key_wish_of_ca(const struct config_ca *ca, struct key_wish *out) MUST_USE;
+int key_wish_of_ca(const struct config *config, const struct config_ca *ca,
+                   struct key_wish *out) MUST_USE;
 int key_wish_of_label(const char *label, struct key_wish *out) MUST_USE;
 /* --key-type or --type into alg and bits; leaves them when the option is not given. */
 int key_wish_type(struct cli *cli, const char *option, struct key_wish *wish) MUST_USE;
@@ -62,6 +63,10 @@ int key_look(struct cli *cli, const struct access *access, const struct key_wish
              struct p11_key *out, bool *out_there) MUST_USE;
 int key_make(struct cli *cli, const struct access *access, const struct key_wish *wish,
              struct p11_key *out) MUST_USE;
+/* The key whose public key this is, and that certmill may sign with. *out_there: false when the
+ * token has none. */
+int key_find_spki(struct cli *cli, const struct access *access, struct bytes spki, bool allow_weak,
+                  struct p11_key *out, bool *out_there) MUST_USE;
 /* "P-256", "RSA 3072". */
 const char *key_kind(const struct p11_key *key);
 json_t *key_json(const struct access *access, const struct p11_key *key);

@@ -1,7 +1,9 @@
 #include "tools/ca.h"
 
+#include <stdlib.h>
 #include <time.h>
 
+#include "asn1/csr.h"
 #include "asn1/der.h"
 #include "base/clock.h"
 #include "base/secret.h"
@@ -108,11 +110,16 @@ int ca_cert_make(struct cli *cli, const struct ca_cert_wish *wish, struct ca_cer
         .not_after_s = add_years(now_s, wish->years),
         .path_len = wish->path_len,
     };
-    /* RFC 5280 lets a subordinate outlive its issuer, and every path through it then fails */
-    if (wish->issuer && input.not_after_s > wish->issuer->not_after_s)
-        input.not_after_s = wish->issuer->not_after_s;
-    if (wish->issuer && input.not_before_s < wish->issuer->not_before_s)
-        input.not_before_s = wish->issuer->not_before_s;
+    if (wish->not_after_s) {
+        input.not_before_s = wish->not_before_s;
+        input.not_after_s = wish->not_after_s;
+    } else if (wish->issuer) {
+        /* RFC 5280 lets a subordinate outlive its issuer, and every path through it then fails */
+        if (input.not_after_s > wish->issuer->not_after_s)
+            input.not_after_s = wish->issuer->not_after_s;
+        if (input.not_before_s < wish->issuer->not_before_s)
+            input.not_before_s = wish->issuer->not_before_s;
+    }
     enum err err = ca_cert_tbs_build(&input, tbs, sizeof(tbs), &tbs_len);
     if (err != ERR_OK)
         return cli_fail("the certificate cannot be built: %s: choose another name or key type",
@@ -123,6 +130,63 @@ int ca_cert_make(struct cli *cli, const struct ca_cert_wish *wish, struct ca_cer
         status = cli_fail("the certificate that was made does not decode: this is a bug in "
                           "certmill: report it");
     return status;
+}
+
+int ca_file_write(const char *path, const char *like, const struct bytes der[], uint32_t count)
+{
+    size_t len = 0;
+    char *pem = certs_pem(der, count, &len);
+    int status = file_write_like(path, like, bytes_of(pem, len));
+    free(pem);
+    return status;
+}
+
+/* --- requests --- */
+
+int ca_csr_make(struct cli *cli, const struct access *access, const struct p11_key *key,
+                struct bytes subject, uint8_t *out, size_t *out_len)
+{
+    uint8_t info[CERT_DER_MAX];
+    size_t len = 0;
+    struct cert_request request;
+    enum err err = ca_csr_info_build(subject, bytes_of(key->spki_der, key->spki_len), info,
+                                     sizeof(info), &len);
+    if (err != ERR_OK)
+        return cli_fail("the request cannot be built: %s: choose another name or key type",
+                        err_sentence(err));
+    int status = ca_sign(cli, access, key, bytes_of(info, len), out, CERT_DER_MAX, out_len);
+    if (status == CLI_DONE && csr_decode(bytes_of(out, *out_len), &request) != ERR_OK)
+        status = cli_fail("the request that was made does not decode: this is a bug in certmill: "
+                          "report it");
+    return status;
+}
+
+int ca_csr_give(struct cli *cli, const char *option, const struct access *access,
+                const struct p11_key *key, bool made, struct bytes der)
+{
+    char pem[2 * CERT_DER_MAX];
+    struct writer text = writer_of(pem, sizeof(pem) - 1);
+    const char *file = cli_get(cli, option);
+    pem_put(&text, "CERTIFICATE REQUEST", der);
+    pem[text.len] = 0;
+    int status = file ? file_write(file, writer_view(&text)) : CLI_DONE;
+    if (status != CLI_DONE)
+        return status;
+    if (cli->json) {
+        json_t *object = json_object();
+        json_put_str(object, "ca", cli_get(cli, "ca"));
+        json_put(object, "key", key_json(access, key));
+        json_put_bool(object, "key_made", made);
+        json_put_str(object, "file", file);
+        json_put_str(object, "csr", pem);
+        out_json(object);
+    } else if (file) {
+        printf("%s: request for key %s (%s, %s) of token %s\n", file, key->label, key_kind(key),
+               made ? "new" : "as it was", access->token->name);
+    } else {
+        fputs(pem, stdout);
+    }
+    return CLI_DONE;
 }
 
 /* --- paths --- */

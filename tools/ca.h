@@ -30,10 +30,21 @@ struct ca_cert_wish {
     const struct x509_cert *issuer; /* NULL: self-signed */
     const struct access *signer;    /* session of the signing key */
     const struct p11_key *signer_key;
-    uint64_t years;
+    uint64_t years; /* from now, within the issuer's; or, when not_after_s is set, these two: */
+    int64_t not_before_s, not_after_s;
     int32_t path_len;
 };
 int ca_cert_make(struct cli *cli, const struct ca_cert_wish *wish, struct ca_cert *out) MUST_USE;
+
+/* A PKCS#10 request for a CA certificate; out has CERT_DER_MAX octets. */
+int ca_csr_make(struct cli *cli, const struct access *access, const struct p11_key *key,
+                struct bytes subject, uint8_t *out, size_t *out_len) MUST_USE;
+/* Prints it, or writes it to --OPTION. */
+int ca_csr_give(struct cli *cli, const char *option, const struct access *access,
+                const struct p11_key *key, bool made, struct bytes der) MUST_USE;
+/* One PEM file of certificates. */
+int ca_file_write(const char *path, const char *like, const struct bytes der[],
+                  uint32_t count) MUST_USE;
 
 /* SEQUENCE { to be signed, algorithm, signature } in the token; verified. */
 int ca_sign(struct cli *cli, const struct access *access, const struct p11_key *key,

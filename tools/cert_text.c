@@ -1,6 +1,7 @@
 /* A certificate and its record, for people and for programs. */
 #include "asn1/der.h"
 #include "asn1/x509.h"
+#include "factory/settle.h"
 #include "tools/shelf.h"
 
 const char *cert_status_name(uint8_t status)
@@ -109,6 +110,23 @@ static json_t *san_json(struct bytes san)
 
 /* --- the record --- */
 
+bool cert_revocation(const struct shelf *shelf, const struct cert_view *cert,
+                     struct revoked_record *out)
+{
+    uint8_t status = cert->record->status;
+    return (status == CERT_REVOKED || status == CERT_ON_HOLD) &&
+           reader_revoked(shelf->reader, cert->record->issuer_id, BYTES_ARRAY(cert->record->serial),
+                          out) == ERR_OK;
+}
+
+static void put_revocation(json_t *object, const struct shelf *shelf, const struct cert_view *cert)
+{
+    struct revoked_record revoked = {0};
+    bool is_revoked = cert_revocation(shelf, cert, &revoked);
+    json_put(object, "revoked", is_revoked ? json_of_time(revoked.time_s) : json_null());
+    json_put_str(object, "reason", is_revoked ? crl_reason_name(revoked.reason) : NULL);
+}
+
 json_t *cert_json(const struct shelf *shelf, const struct cert_view *cert)
 {
     const struct cert_record *record = cert->record;
@@ -117,6 +135,7 @@ json_t *cert_json(const struct shelf *shelf, const struct cert_view *cert)
     json_put(object, "serial", json_of_hex(BYTES_ARRAY(record->serial)));
     json_put_str(object, "status", cert_status_name(record->status));
     json_put(object, "status_since", json_of_time(record->status_s));
+    put_revocation(object, shelf, cert);
     json_put(object, "device", json_of_text(cert->device_id));
     json_put_str(object, "line", shelf_line_name(shelf, record->line_id));
     json_put(object, "lot",
@@ -197,6 +216,8 @@ void cert_print(const struct shelf *shelf, const struct cert_view *cert)
                                             {"Line", "line"},
                                             {"Status", "status"},
                                             {"Status since", "status_since"},
+                                            {"Revoked", "revoked"},
+                                            {"Reason", "reason"},
                                             {"Serial", "serial"},
                                             {"Subject", "subject"},
                                             {"Issuer", "issuer"},

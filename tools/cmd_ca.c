@@ -25,6 +25,8 @@ static int show(struct cli *cli, const struct config_ca *ca, json_t *array)
         json_put_str(object, "key_uri", ca->key);
         json_put_bool(object, "test", ca->test);
         json_put_int(object, "chain_certificates", list.count - own);
+        json_put_int(object, "previous_certificates", ca->previous_count);
+        json_put_bool(object, "linked", ca->old_with_new != NULL && ca->new_with_old != NULL);
         json_put_str(object, "problem", problem);
         json_array_append_new(array, object);
         if (!cli->json) {
@@ -32,6 +34,9 @@ static int show(struct cli *cli, const struct config_ca *ca, json_t *array)
             printf("  token key    %s\n", ca->key);
             printf("  chain        %u certificates, %s\n", list.count - own,
                    problem ? problem : "complete and valid");
+            if (ca->previous_count > 0)
+                printf("  earlier      %u certificates, the last in %s\n", ca->previous_count,
+                       ca->previous[0]);
         }
         status = problem ? CLI_FAILED : CLI_DONE;
     }
@@ -72,5 +77,5 @@ static const struct cli_command COMMAND_SHOW = {
     .run = run_show,
 };
 
-const struct cli_command *const CA_COMMANDS[] = {&CA_INIT, &CA_CSR, &CA_IMPORT, &COMMAND_SHOW,
-                                                 NULL};
+const struct cli_command *const CA_COMMANDS[] = {&CA_INIT,     &CA_CSR,       &CA_IMPORT,
+                                                 &CA_ROLLOVER, &COMMAND_SHOW, NULL};

@@ -51,7 +51,7 @@ static int plan_keys(struct cli *cli, struct plan *plan)
 {
     char label[P11_LABEL_MAX + 8];
     const char *root_token = cli_get(cli, "root-token");
-    int status = key_wish_of_ca(plan->ca, &plan->wish);
+    int status = key_wish_of_ca(cli->config, plan->ca, &plan->wish);
     if (status == CLI_DONE)
         status = key_wish_type(cli, "key-type", &plan->wish);
     plan->token = cli_token_of_ca(cli, plan->ca);
@@ -161,12 +161,7 @@ static int make_certs(struct cli *cli, const struct plan *plan, const struct acc
 
 static int write_cert(const char *path, const struct ca_cert *cert)
 {
-    struct bytes der = bytes_of(cert->der, cert->len);
-    size_t len = 0;
-    char *pem = certs_pem(&der, 1, &len);
-    int status = file_write(path, bytes_of(pem, len));
-    free(pem);
-    return status;
+    return ca_file_write(path, NULL, &cert->view.der, 1);
 }
 
 /* Last of all, when both certificates are on the disk. */

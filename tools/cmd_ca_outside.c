@@ -1,58 +1,11 @@
 /* certmill ca csr, ca import: an issuing CA under an outside root. */
 #include <stdlib.h>
 
-#include "asn1/csr.h"
 #include "tools/ca.h"
 #include "tools/commands.h"
+#include "tools/rollover.h"
 
 /* --- csr --- */
-
-static int make_csr(struct cli *cli, const struct access *access, const struct p11_key *key,
-                    const struct subject *subject, uint8_t *out, size_t *out_len)
-{
-    uint8_t info[CERT_DER_MAX];
-    size_t len = 0;
-    struct cert_request request;
-    enum err err =
-        ca_csr_info_build(bytes_of(subject->der, subject->len),
-                          bytes_of(key->spki_der, key->spki_len), info, sizeof(info), &len);
-    if (err != ERR_OK)
-        return cli_fail("the request cannot be built: %s: choose another name or key type",
-                        err_sentence(err));
-    int status = ca_sign(cli, access, key, bytes_of(info, len), out, CERT_DER_MAX, out_len);
-    if (status == CLI_DONE && csr_decode(bytes_of(out, *out_len), &request) != ERR_OK)
-        status = cli_fail("the request that was made does not decode: this is a bug in certmill: "
-                          "report it");
-    return status;
-}
-
-static int give_csr(struct cli *cli, const struct access *access, const struct p11_key *key,
-                    bool made, struct bytes der)
-{
-    char pem[2 * CERT_DER_MAX];
-    struct writer text = writer_of(pem, sizeof(pem) - 1);
-    const char *file = cli_get(cli, "out");
-    pem_put(&text, "CERTIFICATE REQUEST", der);
-    pem[text.len] = 0;
-    int status = file ? file_write(file, writer_view(&text)) : CLI_DONE;
-    if (status != CLI_DONE)
-        return status;
-    if (cli->json) {
-        json_t *object = json_object();
-        json_put_str(object, "ca", cli_get(cli, "ca"));
-        json_put(object, "key", key_json(access, key));
-        json_put_bool(object, "key_made", made);
-        json_put_str(object, "file", file);
-        json_put_str(object, "csr", pem);
-        out_json(object);
-    } else if (file) {
-        printf("%s: request for key %s (%s, %s) of token %s\n", file, key->label, key_kind(key),
-               made ? "new" : "as it was", access->token->name);
-    } else {
-        fputs(pem, stdout);
-    }
-    return CLI_DONE;
-}
 
 static int run_csr(struct cli *cli)
 {
@@ -69,7 +22,7 @@ static int run_csr(struct cli *cli)
         return CLI_FAILED;
     int status = subject_read(cli, "subject", &subject);
     if (status == CLI_DONE)
-        status = key_wish_of_ca(ca, &wish);
+        status = key_wish_of_ca(cli->config, ca, &wish);
     if (status == CLI_DONE)
         status = key_wish_type(cli, "key-type", &wish);
     if (status == CLI_DONE)
@@ -79,8 +32,9 @@ static int run_csr(struct cli *cli)
     if (status == CLI_DONE && !there)
         status = key_make(cli, &access, &wish, &key);
     if (status == CLI_DONE)
-        status = make_csr(cli, &access, &key, &subject, der, &len);
-    return status == CLI_DONE ? give_csr(cli, &access, &key, !there, bytes_of(der, len)) : status;
+        status = ca_csr_make(cli, &access, &key, bytes_of(subject.der, subject.len), der, &len);
+    return status == CLI_DONE ? ca_csr_give(cli, "out", &access, &key, !there, bytes_of(der, len))
+                              : status;
 }
 
 static const struct cli_option CSR_OPTIONS[] = {
@@ -143,7 +97,7 @@ static int check_key(struct cli *cli, const struct config_ca *ca, const struct x
     const struct config_token *token = cli_token_of_ca(cli, ca);
     if (!token)
         return CLI_FAILED;
-    int status = key_wish_of_ca(ca, &wish);
+    int status = key_wish_of_ca(cli->config, ca, &wish);
     if (status == CLI_DONE)
         status = access_open(cli, token, false, &access);
     if (status == CLI_DONE)
@@ -155,15 +109,6 @@ static int check_key(struct cli *cli, const struct config_ca *ca, const struct x
                         "of the request that `certmill ca csr --ca %s` made",
                         cli_get(cli, "certificate"), key.label, token->name, ca->name);
     return ca_prove_key(cli, &access, &key, cert);
-}
-
-static int write_list(const char *path, const struct bytes der[], uint32_t count)
-{
-    size_t len = 0;
-    char *pem = certs_pem(der, count, &len);
-    int status = file_write(path, bytes_of(pem, len));
-    free(pem);
-    return status;
 }
 
 static int refuse_overwriting(struct cli *cli, const struct config_ca *ca, const char *path)
@@ -185,9 +130,9 @@ static int write_files(struct cli *cli, const struct config_ca *ca, const struct
     if (status == CLI_DONE && list->count > 1)
         status = refuse_overwriting(cli, ca, chain);
     if (status == CLI_DONE && list->count > 1)
-        status = write_list(chain, list->der + 1, list->count - 1);
+        status = ca_file_write(chain, NULL, list->der + 1, list->count - 1);
     if (status == CLI_DONE)
-        status = write_list(certificate, list->der, 1);
+        status = ca_file_write(certificate, NULL, list->der, 1);
     return status;
 }
 
@@ -207,10 +152,99 @@ static void report_import(const struct cli *cli, const struct config_ca *ca,
     out_json(object);
 }
 
+/* --- import of a rollover --- */
+
+static bool has_cert(const struct cert_list *list, struct bytes der)
+{
+    bool found = false;
+    for (uint32_t i = 0; i < list->count; i++)
+        found |= bytes_eq(list->der[i], der);
+    return found;
+}
+
+/* What the chain has already serves the new certificate, too; what it lacks is added to it. */
+static int check_rollover(struct cli *cli, const struct cert_list *given, struct rollover *r)
+{
+    static struct cert_list all;
+    struct x509_cert cert;
+    const char *path = cli_get(cli, "certificate");
+    int status = CLI_DONE;
+    all.count = 0;
+    for (uint32_t i = 0; i < given->count && status == CLI_DONE; i++) {
+        if (!has_cert(&all, given->der[i]))
+            status = certs_add(&all, path, given->der[i]);
+        if (status == CLI_DONE && i > 0 && !has_cert(&r->old, given->der[i]) &&
+            !has_cert(&r->chain_more, given->der[i]))
+            status = certs_add(&r->chain_more, path, given->der[i]);
+    }
+    for (uint32_t i = 1; i < r->old.count && status == CLI_DONE; i++)
+        if (!has_cert(&all, r->old.der[i]))
+            status = certs_add(&all, path, r->old.der[i]);
+    if (status == CLI_DONE && r->old.count + r->chain_more.count > CERT_CHAIN_MAX)
+        status =
+            cli_fail("ca %s: more than %d certificates in its chain: take out what it does not "
+                     "need",
+                     r->ca->name, CERT_CHAIN_MAX);
+    return status == CLI_DONE ? check_certs(&all, path, &cert) : status;
+}
+
+/* The key that `ca rollover --csr` made, known by the certificate. */
+static int find_new_key(struct cli *cli, struct rollover *r)
+{
+    struct key_wish wish;
+    struct p11_key found;
+    bool there = false;
+    const struct x509_cert *cert = &r->cert.view;
+    int status = key_find_spki(cli, &r->access, cert->spki.der, r->ca->test, &r->new_key, &there);
+    if (status != CLI_DONE)
+        return status;
+    if (!there || bytes_eq(cert->spki.der, r->old_cert.spki.der))
+        return cli_fail("%s: it certifies %s: import the certificate of the request that `certmill "
+                        "ca rollover --csr` made",
+                        cli_get(cli, "certificate"),
+                        there ? "the key that the CA signs with already"
+                              : cell("no key in token %s", r->token->name));
+    status = key_wish_of_label(r->new_key.label, &wish);
+    wish.allow_weak = r->ca->test;
+    if (status == CLI_DONE) /* is it the only one of its label? */
+        status = key_find(cli, &r->access, &wish, &found);
+    memcpy(r->new_uri, wish.uri, sizeof(r->new_uri));
+    return status;
+}
+
+static int run_import_rollover(struct cli *cli)
+{
+    static struct cert_list list;
+    static struct rollover r;
+    int status = read_certs(cli, &list);
+    if (status == CLI_DONE)
+        status = rollover_open(cli, cli_get(cli, "ca"), &r);
+    if (status == CLI_DONE)
+        status = check_rollover(cli, &list, &r);
+    if (status == CLI_DONE) {
+        r.cert.len = list.der[0].len;
+        memcpy(r.cert.der, list.der[0].ptr, r.cert.len);
+        if (x509_decode(bytes_of(r.cert.der, r.cert.len), &r.cert.view) != ERR_OK)
+            status = CLI_FAILED; /* certs_add has said so */
+    }
+    if (status == CLI_DONE)
+        status = find_new_key(cli, &r);
+    if (status == CLI_DONE)
+        status = rollover_plan(cli, &r, r.cert.view.subject);
+    if (status == CLI_DONE)
+        status = rollover_finish(cli, &r, false, "an outside root");
+    rollover_clear(&r);
+    return status;
+}
+
 static int run_import(struct cli *cli)
 {
     static struct cert_list list;
     struct x509_cert cert;
+    if (cli_has(cli, "rollover"))
+        return run_import_rollover(cli);
+    if (cli_has(cli, "no-reload"))
+        return cli_usage(cli, "--no-reload goes with --rollover");
     const struct config_ca *ca = cli_config_ca(cli, cli_get(cli, "ca"));
     if (!ca)
         return CLI_FAILED;
@@ -237,6 +271,13 @@ static const struct cli_option IMPORT_OPTIONS[] = {
      true, false},
     {"chain", "FILE", "The root's certificate and those between, in any order.", false, true},
     {"force", NULL, "Writes over files that are there; they stay as FILE.old.", false, false},
+    {"rollover", NULL,
+     "The certificate is for the key that `certmill ca rollover --csr` made: switches the CA over "
+     "to "
+     "it, as `certmill ca rollover` does. The chain that is there counts, too.",
+     false, false},
+    {"no-reload", NULL, "With --rollover: leaves it to you to tell certmilld by SIGHUP.", false,
+     false},
     {NULL}};
 
 const struct cli_command CA_IMPORT = {
@@ -250,7 +291,9 @@ const struct cli_command CA_IMPORT = {
         "once or not at all; nothing is written when a check fails. A "
         "running certmilld takes new ones on SIGHUP.",
     .examples = " certmill -c certmill.yaml ca import --ca issuing \\\n"
-                "     --certificate issuing.pem --chain root.pem",
+                "     --certificate issuing.pem --chain root.pem\n"
+                " certmill -c certmill.yaml ca import --ca issuing --rollover \\\n"
+                "     --certificate issuing-2.pem",
     .options = IMPORT_OPTIONS,
     .run = run_import,
 };

@@ -5,6 +5,7 @@
 #include "asn1/csr.h"
 #include "asn1/x509.h"
 #include "crypto/digest.h"
+#include "factory/settle.h"
 #include "tools/commands.h"
 #include "tools/files.h"
 #include "tools/shelf.h"
@@ -15,27 +16,43 @@ struct listing {
     const struct shelf *shelf;
     uint32_t line_id;    /* 0: all */
     struct bytes device; /* empty: all */
+    bool revoked;        /* those alone, and what is on hold */
     uint64_t left;       /* of --limit */
     uint64_t printed;
     bool json;
 };
 
+/* "  keyCompromise 2026-01-31T12:00:00Z" behind a row, nothing when it is not revoked. */
+static void print_revocation(const struct listing *listing, FILE *out, const struct cert_view *cert)
+{
+    char time[OUT_TIME_MAX];
+    struct revoked_record revoked;
+    if (!cert_revocation(listing->shelf, cert, &revoked))
+        return;
+    const char *reason = crl_reason_name(revoked.reason);
+    fprintf(out, "  %s %s", reason ? reason : "unknown-reason", out_time(revoked.time_s, time));
+}
+
 static void print_row(const struct listing *listing, FILE *out, const struct cert_view *cert)
 {
     char serial[OUT_HEX_MAX], issued[OUT_TIME_MAX], until[OUT_TIME_MAX], device[4 * DEVICE_ID_MAX];
     const struct cert_record *record = cert->record;
-    fprintf(out, "%8llu  %s  %-10s  %s  %s  %-16s  %s\n", (unsigned long long)cert->log,
+    fprintf(out, "%8llu  %s  %-10s  %s  %s  %-16s  %s", (unsigned long long)cert->log,
             out_hex(BYTES_ARRAY(record->serial), serial), cert_status_name(record->status),
             out_time(record->issued_s, issued), out_time(record->not_after_s, until),
             shelf_line_name(listing->shelf, record->line_id),
             out_clean(cert->device_id, device, sizeof(device)));
+    print_revocation(listing, out, cert);
+    fputc('\n', out);
 }
 
 static bool list_one(void *ctx, FILE *out, const struct cert_view *cert)
 {
     struct listing *listing = ctx;
     if ((listing->line_id != 0 && cert->record->line_id != listing->line_id) ||
-        (listing->device.len > 0 && !bytes_eq(cert->device_id, listing->device)))
+        (listing->device.len > 0 && !bytes_eq(cert->device_id, listing->device)) ||
+        (listing->revoked && cert->record->status != CERT_REVOKED &&
+         cert->record->status != CERT_ON_HOLD))
         return true;
     if (listing->json) {
         json_t *object = cert_json(listing->shelf, cert);
@@ -80,6 +97,7 @@ static int run_list(struct cli *cli)
         status = CLI_FAILED;
     if (device)
         listing.device = bytes_of_str(device);
+    listing.revoked = cli_has(cli, "revoked");
     if (status == CLI_DONE)
         status = find_start(cli, &shelf, &from);
     if (status != CLI_DONE)
@@ -99,6 +117,7 @@ static const struct cli_option LIST_OPTIONS[] = {
     {"line", "NAME", "Only those of this line.", false, false},
     {"device", "ID", "Only those of this device, also superseded ones. Reads the whole log.", false,
      false},
+    {"revoked", NULL, "Only those that are revoked or on hold. Reads the whole log.", false, false},
     {"limit", "N", "At most so many.", false, false},
     {"since", "SERIAL",
      "Those after this one (serial, log number or fingerprint), oldest first: the last line of one "
@@ -324,7 +343,9 @@ static const struct cli_command COMMAND_LIST = {
     .text =
         "Newest first, or from --since on, oldest first. The list is read in pieces, so that it "
         "can be of any length and be left standing in a pager without disturbing the daemon. "
-        "With --json it is {\"certificates\": [...]}, one certificate per line.",
+        "With --json it is {\"certificates\": [...]}, one certificate per line. Behind the device "
+        "of "
+        "one that is revoked or on hold stand the reason and the time.",
     .examples = " certmill -c certmill.yaml cert list --line line1 --limit 20\n"
                 " certmill -c certmill.yaml --json cert list --since 018f... |\n"
                 "     jq -r '.certificates[] | [.device, .serial] | @csv'",

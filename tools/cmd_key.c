@@ -35,7 +35,7 @@ static int chosen(struct cli *cli, struct key_wish *out_wish, const struct confi
     *out_token = ca && !token_name ? cli_token_of_ca(cli, ca) : cli_config_token(cli, token_name);
     if (!*out_token)
         return CLI_FAILED;
-    return ca ? key_wish_of_ca(ca, out_wish) : key_wish_of_label(label, out_wish);
+    return ca ? key_wish_of_ca(cli->config, ca, out_wish) : key_wish_of_label(label, out_wish);
 }
 
 /* --- list --- */

@@ -116,6 +116,13 @@ static const char *line_wanted(struct cli *cli)
     return NULL;
 }
 
+/* The certificate that waits for the device's confirmation; 0: none. */
+static uint64_t pending_of(const struct shelf *shelf, struct bytes id, const struct cert_view *cert)
+{
+    uint64_t log = 0;
+    return reader_pending(shelf->reader, cert->record->line_id, id, &log) == ERR_OK ? log : 0;
+}
+
 static void print_device(const struct shelf *shelf, struct bytes id, const char *line,
                          const struct device_record *device, const struct cert_view *cert)
 {
@@ -124,6 +131,9 @@ static void print_device(const struct shelf *shelf, struct bytes id, const char 
     printf("%-14s%s\n", "Line", line);
     printf("%-14s%s since %s\n", "State", state_name(device->state),
            out_time(device->changed_s, changed));
+    uint64_t pending = pending_of(shelf, id, cert);
+    if (pending != 0)
+        printf("%-14s%llu waits for its confirmation\n", "Pending", (unsigned long long)pending);
     printf("%-14s%u\n\n", "Certificates", device->issue_count);
     cert_print(shelf, cert);
 }
@@ -137,6 +147,8 @@ static json_t *device_json(const struct shelf *shelf, struct bytes id, const cha
     json_put_str(object, "state", state_name(device->state));
     json_put(object, "changed", json_of_time(device->changed_s));
     json_put_int(object, "issue_count", device->issue_count);
+    uint64_t pending = pending_of(shelf, id, cert);
+    json_put(object, "pending", pending ? json_integer((json_int_t)pending) : json_null());
     json_put(object, "spki_sha256", json_of_hex(BYTES_ARRAY(device->spki_hash)));
     json_put(object, "certificate", cert_json_full(shelf, cert));
     return object;

@@ -1,91 +1,6 @@
 /* certmill status: GET /status from the running daemon's socket. */
-#include <errno.h>
-#include <stdlib.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <sys/un.h>
-#include <unistd.h>
-
 #include "tools/commands.h"
-#include "tools/output.h"
-
-enum { ANSWER_MAX = 4 * 1024 * 1024, TIMEOUT_S = 10 };
-
-/* --- asking --- */
-
-static int connect_to(const char *path, int *out_fd)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    struct timeval timeout = {.tv_sec = TIMEOUT_S};
-    size_t len = strlen(path);
-    if (len >= sizeof(address.sun_path))
-        return cli_fail("%s: longer than the %zu bytes a socket's path may have: shorten "
-                        "admin.socket",
-                        path, sizeof(address.sun_path) - 1);
-    memcpy(address.sun_path, path, len + 1);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0) {
-        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
-        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
-    }
-    if (fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0) {
-        *out_fd = fd;
-        return CLI_DONE;
-    }
-    int error = errno;
-    if (fd >= 0)
-        close(fd);
-    if (error == EACCES || error == EPERM)
-        return cli_fail("%s: %s: run this as the user that certmilld runs as", path,
-                        strerror(error));
-    return cli_fail("certmilld does not run: %s: %s: start it, or check admin.socket in the "
-                    "configuration",
-                    path, strerror(error));
-}
-
-/* The whole answer, NUL-terminated; the daemon closes behind it. */
-static char *exchange(int fd, const char *path)
-{
-    static const char request[] = "GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    char *answer = malloc(ANSWER_MAX + 1);
-    size_t len = 0;
-    ssize_t got = send(fd, request, sizeof(request) - 1, MSG_NOSIGNAL);
-    if (!answer)
-        abort();
-    while (got > 0 && len < ANSWER_MAX) {
-        got = recv(fd, answer + len, ANSWER_MAX - len, 0);
-        len += got > 0 ? (size_t)got : 0;
-    }
-    answer[len] = 0;
-    if (got == 0 && len > 0)
-        return answer;
-    cli_fail("certmilld does not answer on %s: %s: look into its log", path,
-             got < 0 ? strerror(errno) : "the answer is empty or too long");
-    free(answer);
-    return NULL;
-}
-
-/* raw: prints the daemon's JSON as it is and returns it all the same. */
-static json_t *ask(const char *path, bool raw)
-{
-    int fd = -1;
-    if (connect_to(path, &fd) != CLI_DONE)
-        return NULL;
-    char *answer = exchange(fd, path);
-    close(fd);
-    if (!answer)
-        return NULL;
-    const char *body = strstr(answer, "\r\n\r\n");
-    bool good = strncmp(answer, "HTTP/1.1 200 ", 13) == 0 && body;
-    json_t *status = good ? json_loads(body + 4, 0, NULL) : NULL;
-    if (status && raw)
-        fputs(body + 4, stdout);
-    if (!status)
-        cli_fail("certmilld's answer on %s is not understood (%.40s): is it of this version?", path,
-                 answer);
-    free(answer);
-    return status;
-}
+#include "tools/daemon.h"
 
 /* --- for people --- */
 
@@ -155,13 +70,59 @@ static void print_signers(const json_t *signers)
                 ">RESTARTS", "LAST ERROR", NULL);
     json_array_foreach(signers, i, signer)
     {
-        bool open = json_is_true(json_object_get(signer, "breaker_open"));
+        const char *breaker = text(signer, "breaker");
         table_row(&table, text(signer, "token"),
-                  cell("%s%s", text(signer, "state"), open ? " (breaker open)" : ""),
+                  strcmp(breaker, "closed") == 0
+                      ? text(signer, "state")
+                      : cell("%s (breaker %s)", text(signer, "state"), breaker),
                   cell("%lld", number(signer, "pid")), cell("%lld", number(signer, "sessions")),
                   cell("%lld", number(signer, "in_flight")), cell("%lld", number(signer, "signed")),
                   cell("%lld", number(signer, "errors")), cell("%lld", number(signer, "restarts")),
                   text(signer, "last_error"));
+    }
+    putchar('\n');
+    table_print(&table, stdout);
+}
+
+/* "retry 12, reopen 3"; "-" when there are none. */
+static const char *error_list(json_t *errors)
+{
+    char list[256] = "-";
+    size_t len = 0;
+    const char *class;
+    json_t *count;
+    json_object_foreach(errors, class, count)
+    {
+        char clean[32];
+        if (json_integer_value(count) == 0 || len >= sizeof(list))
+            continue;
+        int more = snprintf(list + len, sizeof(list) - len, "%s%s %lld", len ? ", " : "",
+                            out_clean(bytes_of_str(class), clean, sizeof(clean)),
+                            (long long)json_integer_value(count));
+        len += more > 0 ? (size_t)more : 0;
+    }
+    return cell("%s", list);
+}
+
+static void print_tokens(const json_t *tokens)
+{
+    struct table table;
+    size_t i;
+    json_t *token;
+    table_start(&table, "TOKEN", ">SIGNERS UP", ">BREAKERS OPEN", ">WAITING", ">IN FLIGHT",
+                ">SIGNED", ">JOBS/BATCH", ">MS P50", ">MS P99", "ERRORS", NULL);
+    json_array_foreach(tokens, i, token)
+    {
+        const json_t *service = json_object_get(token, "service_ms");
+        table_row(&table, text(token, "token"),
+                  cell("%lld of %lld", number(token, "signers_up"), number(token, "signers")),
+                  cell("%lld", number(token, "breakers_open")),
+                  cell("%lld", number(token, "waiting")), cell("%lld", number(token, "in_flight")),
+                  cell("%lld", number(token, "signed")),
+                  cell("%.1f", json_number_value(json_object_get(token, "batch_mean"))),
+                  cell("%.1f", json_number_value(json_object_get(service, "p50"))),
+                  cell("%.1f", json_number_value(json_object_get(service, "p99"))),
+                  error_list(json_object_get(token, "errors")));
     }
     putchar('\n');
     table_print(&table, stdout);
@@ -193,17 +154,14 @@ static void print_refusals(json_t *refusals)
 
 static int run_status(struct cli *cli)
 {
-    const struct config *config = cli_config(cli);
-    if (!config)
-        return CLI_FAILED;
-    char *path = config_path(config, config->admin.socket);
-    json_t *status = ask(path, cli->json);
-    free(path);
+    uint32_t http_status = 0;
+    json_t *status = daemon_ask_json(cli, "GET", "/status", cli->json, &http_status);
     if (!status)
         return CLI_FAILED;
     if (!cli->json) {
         print_head(status);
         print_cores(json_object_get(status, "cores"));
+        print_tokens(json_object_get(status, "tokens"));
         print_signers(json_object_get(status, "signers"));
         print_store(json_object_get(status, "store"));
         print_refusals(json_object_get(status, "refusals"));

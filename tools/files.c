@@ -79,10 +79,22 @@ static bool sync_folder(const char *path)
     return good;
 }
 
-static bool write_synced(const char *path, struct bytes data)
+/* Owner and mode, without what only the owner should do. */
+static bool make_like(int fd, const char *like)
 {
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-    bool good = fd >= 0;
+    struct stat info;
+    if (!like || stat(like, &info) != 0)
+        return true;
+    /* only root gives files away; others have written for themselves */
+    if (geteuid() == 0 && fchown(fd, info.st_uid, info.st_gid) != 0)
+        return false;
+    return fchmod(fd, info.st_mode & 0644) == 0;
+}
+
+static bool write_synced(const char *path, const char *like, struct bytes data)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, like ? 0600 : 0644);
+    bool good = fd >= 0 && make_like(fd, like);
     while (good && data.len > 0) {
         ssize_t put = write(fd, data.ptr, data.len);
         good = put > 0 || (put < 0 && errno == EINTR);
@@ -108,6 +120,11 @@ static bool keep_old(const char *path)
 
 int file_write(const char *path, struct bytes data)
 {
+    return file_write_like(path, NULL, data);
+}
+
+int file_write_like(const char *path, const char *like, struct bytes data)
+{
     char beside[PATH_MAX];
     int status = make_folders(path);
     if (status != CLI_DONE)
@@ -116,7 +133,7 @@ int file_write(const char *path, struct bytes data)
         sizeof(beside))
         return cli_fail("%.80s...: the path is too long: use a shorter one", path);
     unlink(beside); /* of a run with the same number that was killed */
-    if (write_synced(beside, data) && keep_old(path) && rename(beside, path) == 0 &&
+    if (write_synced(beside, like, data) && keep_old(path) && rename(beside, path) == 0 &&
         sync_folder(path))
         return CLI_DONE;
     int error = errno;

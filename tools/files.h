@@ -19,6 +19,8 @@ bool file_exists(const char *path);
 /* Makes missing folders, writes beside, syncs, renames. The file that was there stays as PATH.old.
  */
 int file_write(const char *path, struct bytes data) MUST_USE;
+/* The same; the new file may be read by whom `like` may be, and written by its owner alone. */
+int file_write_like(const char *path, const char *like, struct bytes data) MUST_USE;
 
 struct cert_list {
     uint32_t count;

@@ -2,15 +2,17 @@
 #include "hsm/p11/uri.h"
 #include "tools/access.h"
 
+enum { KEYS_SEARCHED_MAX = 1024 };
+
 static const char KEY_TYPES[] = "p256, p384, rsa3072, rsa4096 or ed25519";
 
 /* --- wishes --- */
 
-int key_wish_of_ca(const struct config_ca *ca, struct key_wish *out)
+int key_wish_of_ca(const struct config *config, const struct config_ca *ca, struct key_wish *out)
 {
     struct p11_uri uri;
     const char *reason = NULL;
-    *out = (struct key_wish){.allow_weak = ca->test};
+    *out = (struct key_wish){.allow_weak = config_ca_is_test(config, ca)};
     if (!p11_uri_parse(ca->key, &uri, &reason))
         return cli_fail("ca %s: key '%.128s': %s: write it like pkcs11:object=%s", ca->name,
                         ca->key, reason, ca->name);
@@ -121,6 +123,24 @@ int key_look(struct cli *cli, const struct access *access, const struct key_wish
                         "label in the configuration",
                         access->token->name, wish->label, key_kind(out));
     return check_public(access, out);
+}
+
+int key_find_spki(struct cli *cli, const struct access *access, struct bytes spki, bool allow_weak,
+                  struct p11_key *out, bool *out_there)
+{
+    static struct p11_key keys[KEYS_SEARCHED_MAX]; /* too large for a stack */
+    uint32_t count = 0;
+    struct p11_error error = {0};
+    enum err err = p11_key_list(access->session, keys, KEYS_SEARCHED_MAX, &count, &error);
+    *out_there = false;
+    for (uint32_t i = 0; i < count && err == ERR_OK && !*out_there; i++) {
+        if (!bytes_eq(bytes_of(keys[i].spki_der, keys[i].spki_len), spki))
+            continue;
+        err = p11_key_check(&keys[i], allow_weak, &error);
+        *out = keys[i];
+        *out_there = true;
+    }
+    return err == ERR_OK ? CLI_DONE : access_fail(cli, access->token, err, &error);
 }
 
 const char *key_kind(const struct p11_key *key)

@@ -47,6 +47,10 @@ int shelf_certs_each(struct shelf *shelf, uint64_t from, bool backward, shelf_fn
 /* cert_text.c */
 const char *cert_status_name(uint8_t status);
 const char *protocol_name(uint8_t protocol);
+/* When and why a certificate was revoked or put on hold; false: it is neither. Inside shelf_begin,
+ * as all below. */
+bool cert_revocation(const struct shelf *shelf, const struct cert_view *cert,
+                     struct revoked_record *out);
 /* What the store knows. */
 json_t *cert_json(const struct shelf *shelf, const struct cert_view *cert);
 /* And what the certificate itself says. */

@@ -1,15 +1,8 @@
 /* What an appliance says of itself: Prometheus text, JSON, health. */
 #include <stdlib.h>
 
-#include "admin/admin.h"
+#include "admin/admin_internal.h"
 #include "base/clock.h"
-
-static const char *const SIGNER_STATES[] = {"down", "starting", "up", "failed"};
-
-static uint64_t read_u64(const _Atomic uint64_t *value)
-{
-    return atomic_load_explicit(value, memory_order_relaxed);
-}
 
 static uint64_t sum(const struct admin_view *view, enum metric metric)
 {
@@ -23,20 +16,18 @@ static uint64_t sum(const struct admin_view *view, enum metric metric)
 /* --- metrics --- */
 
 static void put_hist(struct writer *out, const char *name, const char *help,
-                     const struct hist *hist, const char *labels)
+                     const struct hist *hist)
 {
     static const double quantiles[] = {0.5, 0.9, 0.99, 0.999};
     writer_printf(out, "# HELP certmill_%s_seconds %s\n# TYPE certmill_%s_seconds summary\n", name,
                   help, name);
     for (size_t i = 0; i < sizeof(quantiles) / sizeof(quantiles[0]); i++) {
-        writer_printf(out, "certmill_%s_seconds{%s%squantile=\"%g\"} %.9f\n", name, labels,
-                      labels[0] ? "," : "", quantiles[i],
+        writer_printf(out, "certmill_%s_seconds{quantile=\"%g\"} %.9f\n", name, quantiles[i],
                       (double)hist_quantile(hist, quantiles[i]) / (double)NS_PER_S);
     }
-    writer_printf(out, "certmill_%s_seconds_sum%s%s%s %.9f\n", name, labels[0] ? "{" : "", labels,
-                  labels[0] ? "}" : "", (double)read_u64(&hist->sum) / (double)NS_PER_S);
-    writer_printf(out, "certmill_%s_seconds_count%s%s%s %llu\n", name, labels[0] ? "{" : "", labels,
-                  labels[0] ? "}" : "", (unsigned long long)read_u64(&hist->count));
+    writer_printf(out, "certmill_%s_seconds_sum %.9f\ncertmill_%s_seconds_count %llu\n", name,
+                  (double)read_u64(&hist->sum) / (double)NS_PER_S, name,
+                  (unsigned long long)read_u64(&hist->count));
 }
 
 static void put_core_hist(const struct admin_view *view, struct writer *out, const char *name,
@@ -50,7 +41,7 @@ static void put_core_hist(const struct admin_view *view, struct writer *out, con
         hist_merge(all,
                    (const struct hist *)(const void *)((const char *)view->metrics[i] + offset));
     }
-    put_hist(out, name, help, all, "");
+    put_hist(out, name, help, all);
     free(all);
 }
 
@@ -78,52 +69,6 @@ static void put_counters(const struct admin_view *view, struct writer *out)
     }
 }
 
-static void put_signers(const struct admin_view *view, struct writer *out)
-{
-    struct hsm_signer_status signers[SIGNERS_MAX];
-    uint32_t count = hsm_status(view->hsm, signers);
-    static const struct {
-        const char *name, *kind, *help;
-    } rows[] = {
-        {"signer_up", "gauge", "1 when the signer process serves"},
-        {"signer_breaker_open", "gauge", "1 while a signer is given no work"},
-        {"signer_jobs_in_flight", "gauge", "Jobs in a signer"},
-        {"signer_signatures_total", "counter", "Signatures made"},
-        {"signer_errors_total", "counter", "Failed token calls"},
-        {"signer_restarts_total", "counter", "Restarts of a signer process"},
-        {"signer_batches_total", "counter", "Batches taken by workers"},
-    };
-    for (size_t row = 0; row < sizeof(rows) / sizeof(rows[0]); row++) {
-        writer_printf(out, "# HELP certmill_%s %s\n# TYPE certmill_%s %s\n", rows[row].name,
-                      rows[row].help, rows[row].name, rows[row].kind);
-        for (uint32_t i = 0; i < count; i++) {
-            const struct hsm_signer_status *signer = &signers[i];
-            const uint64_t values[] = {
-                signer->state == HSM_SIGNER_UP, signer->breaker_open, signer->in_flight,
-                signer->signed_total,           signer->errors_total, signer->restarts,
-                signer->batches_total};
-            writer_printf(out, "certmill_%s{signer=\"%u\",token=\"%s\"} %llu\n", rows[row].name, i,
-                          signer->token, (unsigned long long)values[row]);
-        }
-    }
-    const char *last = NULL;
-    uint32_t token = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        if (last && strcmp(last, signers[i].token) == 0) {
-            continue;
-        }
-        last = signers[i].token;
-        struct hist *hist = hsm_service_hist(view->hsm, token++);
-        char labels[128];
-        struct writer label = writer_of(labels, sizeof(labels) - 1);
-        writer_printf(&label, "token=\"%s\"", last);
-        labels[label.len] = 0;
-        if (hist && !label.failed) {
-            put_hist(out, "token_service", "Time in the token per signature", hist, labels);
-        }
-    }
-}
-
 static void put_store(const struct admin_view *view, struct writer *out)
 {
     struct store_stats stats;
@@ -146,7 +91,7 @@ static void put_store(const struct admin_view *view, struct writer *out)
                       rows[i].name, rows[i].help, rows[i].name, rows[i].kind, rows[i].name,
                       (unsigned long long)rows[i].value);
     }
-    put_hist(out, "store_commit", "One durable commit", store_commit_hist(view->store), "");
+    put_hist(out, "store_commit", "One durable commit", store_commit_hist(view->store));
 }
 
 void admin_write_metrics(const struct admin_view *view, struct writer *out)
@@ -161,13 +106,16 @@ void admin_write_metrics(const struct admin_view *view, struct writer *out)
     put_core_hist(view, out, "request", "Request to answer", offsetof(struct metrics, request_ns));
     put_core_hist(view, out, "sign", "Submit to signature", offsetof(struct metrics, sign_ns));
     put_core_hist(view, out, "commit", "Staged to durable", offsetof(struct metrics, commit_ns));
-    put_signers(view, out);
+    admin_put_hsm_metrics(view, out);
     put_store(view, out);
+    if (view->operate.metrics) {
+        view->operate.metrics(view->operate.ctx, out);
+    }
 }
 
 /* --- JSON --- */
 
-static void put_json_text(struct writer *out, const char *text)
+void admin_put_json_text(struct writer *out, const char *text)
 {
     writer_put_u8(out, '"');
     for (; *text; text++) {
@@ -196,30 +144,6 @@ static void put_json_cores(const struct admin_view *view, struct writer *out)
                       (unsigned long long)read_u64(&metrics->value[METRIC_REQUESTS]),
                       (unsigned long long)read_u64(&metrics->value[METRIC_VERIFY_LOCAL]),
                       (unsigned long long)read_u64(&metrics->value[METRIC_VERIFY_LENT]));
-    }
-    writer_put_str(out, "],");
-}
-
-static void put_json_signers(const struct admin_view *view, struct writer *out)
-{
-    struct hsm_signer_status signers[SIGNERS_MAX];
-    uint32_t count = hsm_status(view->hsm, signers);
-    writer_put_str(out, "\"signers\":[");
-    for (uint32_t i = 0; i < count; i++) {
-        const struct hsm_signer_status *signer = &signers[i];
-        writer_printf(out, "%s{\"token\":", i ? "," : "");
-        put_json_text(out, signer->token);
-        writer_printf(
-            out,
-            ",\"pid\":%d,\"state\":\"%s\",\"breaker_open\":%s,\"sessions\":%u,"
-            "\"in_flight\":%u,\"signed\":%llu,\"errors\":%llu,\"restarts\":%llu,"
-            "\"batches\":%llu,\"last_error\":",
-            signer->pid, SIGNER_STATES[signer->state], signer->breaker_open ? "true" : "false",
-            signer->sessions, signer->in_flight, (unsigned long long)signer->signed_total,
-            (unsigned long long)signer->errors_total, (unsigned long long)signer->restarts,
-            (unsigned long long)signer->batches_total);
-        put_json_text(out, signer->last_error);
-        writer_put_u8(out, '}');
     }
     writer_put_str(out, "],");
 }
@@ -254,11 +178,11 @@ void admin_write_status(const struct admin_view *view, struct writer *out)
     }
     reason[why.len] = 0;
     writer_put_str(out, "{\"version\":");
-    put_json_text(out, view->version);
+    admin_put_json_text(out, view->version);
     writer_printf(out, ",\"uptime_s\":%.1f,\"healthy\":%s,\"health\":",
                   (double)(clock_mono_ns() - view->started_ns) / (double)NS_PER_S,
                   healthy ? "true" : "false");
-    put_json_text(out, reason);
+    admin_put_json_text(out, reason);
     writer_printf(out, ",\"connections\":%lld,\"requests\":%llu,\"issued\":%llu,\"repeated\":%llu,",
                   (long long)sum(view, METRIC_CONNECTIONS_OPEN),
                   (unsigned long long)sum(view, METRIC_REQUESTS),
@@ -266,7 +190,7 @@ void admin_write_status(const struct admin_view *view, struct writer *out)
                   (unsigned long long)sum(view, METRIC_REPEATED));
     put_json_refusals(view, out);
     put_json_cores(view, out);
-    put_json_signers(view, out);
+    admin_put_hsm_json(view, out);
     writer_printf(out,
                   "\"store\":{\"certificates\":%llu,\"devices\":%llu,\"journal\":%llu,"
                   "\"used_bytes\":%llu,\"map_bytes\":%llu,\"commits\":%llu,"
@@ -276,6 +200,18 @@ void admin_write_status(const struct admin_view *view, struct writer *out)
                   (unsigned long long)stats.map_size, (unsigned long long)stats.commits,
                   (double)stats.last_commit_ns / (double)NS_PER_MS,
                   stats.failing ? "true" : "false");
+}
+
+void admin_write_reload(uint32_t generation, const char *detail, struct writer *out)
+{
+    writer_printf(out, "{\"reloaded\":%s,\"generation\":%u,\"error\":", detail ? "false" : "true",
+                  generation);
+    if (detail) {
+        admin_put_json_text(out, detail);
+    } else {
+        writer_put_str(out, "null");
+    }
+    writer_put_str(out, "}\n");
 }
 
 /* --- health --- */

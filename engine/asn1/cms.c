@@ -21,27 +21,6 @@ static bool is_one_sequence(struct bytes der)
     return der_get_element(&der, DER_SEQUENCE, &element) && der.len == 0;
 }
 
-/* Certificates by rising encoding (X.690 11.6), by repeated search: there are a handful. */
-static void put_in_set_order(struct der_builder *builder, const struct bytes certs[], size_t count)
-{
-    size_t last = count; /* none yet */
-
-    for (size_t put = 0; put < count; put++) {
-        size_t next = count;
-        for (size_t i = 0; i < count; i++) {
-            if (last != count) {
-                int order = bytes_cmp(certs[i], certs[last]);
-                if (order < 0 || (order == 0 && i <= last)) /* put already */
-                    continue;
-            }
-            if (next == count || bytes_cmp(certs[i], certs[next]) < 0)
-                next = i;
-        }
-        der_put_raw(builder, certs[next]);
-        last = next;
-    }
-}
-
 enum err cms_certs_only_build(const struct bytes certs[], size_t count, uint8_t *out, size_t cap,
                               size_t *out_len)
 {
@@ -61,7 +40,7 @@ enum err cms_certs_only_build(const struct bytes certs[], size_t count, uint8_t 
     der_put(&builder, DER_OID, OID_CMS_DATA);
     der_close(&builder);
     der_open(&builder, DER_CONTEXT_CONSTRUCTED(0)); /* certificates */
-    put_in_set_order(&builder, certs, count);
+    der_put_set_of(&builder, certs, count);
     der_close(&builder);
     der_put(&builder, DER_SET, bytes_of("", 0)); /* signerInfos */
     der_close(&builder);

@@ -92,6 +92,8 @@ void der_put_unsigned(struct der_builder *builder, struct bytes magnitude);
 void der_put_bits(struct der_builder *builder, struct bytes bits); /* BIT STRING, no unused bits */
 void der_put_named_bits(struct der_builder *builder, uint32_t bits);
 void der_put_null(struct der_builder *builder);
+/* Elements by rising encoding, as SET OF wants them (X.690 11.6); open the SET first. */
+void der_put_set_of(struct der_builder *builder, const struct bytes elements[], size_t count);
 /* UTCTime through 2049, GeneralizedTime after (RFC 5280 4.1.2.5). */
 void der_put_time(struct der_builder *builder, int64_t unix_s);
 void der_put_generalized_time(struct der_builder *builder, int64_t unix_s);

@@ -270,6 +270,27 @@ void der_put_generalized_time(struct der_builder *builder, int64_t unix_s)
     put_time(builder, &civil, DER_GENERALIZED_TIME);
 }
 
+/* By repeated search: there are a handful. */
+void der_put_set_of(struct der_builder *builder, const struct bytes elements[], size_t count)
+{
+    size_t last = count; /* none yet */
+
+    for (size_t put = 0; put < count; put++) {
+        size_t next = count;
+        for (size_t i = 0; i < count; i++) {
+            if (last != count) {
+                int order = bytes_cmp(elements[i], elements[last]);
+                if (order < 0 || (order == 0 && i <= last)) /* put already */
+                    continue;
+            }
+            if (next == count || bytes_cmp(elements[i], elements[next]) < 0)
+                next = i;
+        }
+        der_put_raw(builder, elements[next]);
+        last = next;
+    }
+}
+
 bool der_finish(const struct der_builder *builder, struct bytes *out)
 {
     if (builder->out.failed || builder->depth != 0)

@@ -57,6 +57,11 @@ void log_set_level(enum log_level level)
     atomic_store_explicit(&level_now, (int)level, memory_order_relaxed);
 }
 
+enum log_level log_get_level(void)
+{
+    return (enum log_level)atomic_load_explicit(&level_now, memory_order_relaxed);
+}
+
 bool log_level_from_name(const char *name, enum log_level *out_level)
 {
     for (unsigned i = 0; i < LEVEL_COUNT; i++) {

@@ -14,6 +14,7 @@
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
 void log_set_level(enum log_level level);
+enum log_level log_get_level(void);
 bool log_level_from_name(const char *name, enum log_level *out_level);
 /* Prefix of every line of this process, e.g. "certmilld". Static string. */
 void log_set_program(const char *program);

@@ -49,6 +49,14 @@ void hist_merge(struct hist *dst, const struct hist *src)
     add(&dst->count, get(&src->count));
 }
 
+uint64_t hist_below_power(const struct hist *hist, unsigned power)
+{
+    uint64_t total = 0;
+    for (unsigned i = 0; i < (power - HIST_SUB_BITS + 1) * HIST_SUB; i++)
+        total += get(&hist->bucket[i]);
+    return total;
+}
+
 uint64_t hist_quantile(const struct hist *hist, double q)
 {
     /* the buckets' own total: `count` may be ahead of or behind them while the owner writes */

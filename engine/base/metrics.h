@@ -54,6 +54,8 @@ struct hist {
 void hist_add(struct hist *hist, uint64_t value);
 /* dst += src */
 void hist_merge(struct hist *dst, const struct hist *src);
+/* How many values are less than 2^power; power is 3 to 63. */
+uint64_t hist_below_power(const struct hist *hist, unsigned power);
 /* The value at quantile q (0..1): the upper edge of its bucket; 0 when empty. */
 uint64_t hist_quantile(const struct hist *hist, double q);
 

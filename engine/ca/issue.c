@@ -136,15 +136,28 @@ enum err sign_input_build(enum sig_alg alg, struct bytes tbs, uint8_t *out, size
 
 /* --- CA certificates --- */
 
+void issuer_hash(const struct x509_cert *ca, uint8_t out[32])
+{
+    struct sha256_stream stream;
+
+    sha256_start(&stream);
+    sha256_update(&stream, ca->spki.der);
+    sha256_update(&stream, ca->subject);
+    sha256_finish(&stream, out);
+}
+
 enum { CA_KEY_USAGE = KU_KEY_CERT_SIGN | KU_CRL_SIGN };
 
-/* RFC 5280 4.2.1.9: a path length below the issuer's. */
+/* RFC 5280 4.2.1.9: a path length below the issuer's. Self-issued certificates, as the links
+ * between two keys of a CA (RFC 9810 4.4), do not count. */
 static enum err check_ca_issuer(const struct ca_cert_input *input)
 {
     const struct x509_cert *issuer = input->issuer;
 
     if (!issuer->is_ca || (issuer->has_key_usage && (issuer->key_usage & KU_KEY_CERT_SIGN) == 0))
         return ERR_BAD_CERT;
+    if (bytes_eq(issuer->subject, input->subject))
+        return ERR_OK;
     if (issuer->path_len == 0 || (issuer->path_len != UINT32_MAX && input->path_len >= 0 &&
                                   (uint32_t)input->path_len >= issuer->path_len))
         return ERR_BAD_TEMPLATE;

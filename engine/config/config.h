@@ -51,15 +51,28 @@ struct config_token {
     uint32_t rv_classes_count;
 };
 
+/* Revocation lists of a CA. The texts as the file has them, the seconds as they mean. */
+struct config_crl {
+    char *lifetime;     /* thisUpdate to nextUpdate; default "7d" */
+    char *every;        /* a new one so often; default "1d"; "none": none at all */
+    char *on_revocation; /* and at most so long after a revocation; default, or "0s": on schedule */
+    int64_t lifetime_s, every_s, on_revocation_s; /* every_s 0: none at all */
+};
+
 struct config_ca {
     char *name;
     char *key;     /* pkcs11: URI object part */
     char **tokens; /* names; default: the only token */
     uint32_t tokens_count;
     char *certificate; /* PEM file: issuing CA certificate */
-    char **chain;      /* PEM files: intermediates and root, and rollover certificates */
+    char **chain;      /* PEM files: intermediates and root */
     uint32_t chain_count;
-    config_bool test; /* allows an extractable key */
+    char **previous; /* PEM files: its certificates for earlier keys, the last one first */
+    uint32_t previous_count;
+    char *old_with_new; /* PEM files: links of the last key rollover (RFC 9810 4.4), or NULL */
+    char *new_with_old;
+    config_bool test; /* lines that are not for tests may not use it */
+    struct config_crl crl;
 };
 
 struct config_profile {
@@ -76,6 +89,7 @@ struct config_profile {
     config_bool server_auth;
     char *san;     /* request | forbidden */
     char *subject; /* fixed RDNs, "O=Example" */
+    char *crl_url; /* cRLDistributionPoints; NULL: none */
 };
 
 struct config_station {
@@ -130,7 +144,7 @@ struct config_line {
     config_bool require_pop_link; /* default false */
     config_bool hold;             /* default false: requests are answered "later" (EST 202) */
     config_bool confirm;          /* default true */
-    config_bool test;
+    config_bool test;     /* not for products: its CA's key may be one that can be extracted */
     struct config_cmp *cmp; /* NULL: not offered */
     uint32_t base64_wrap; /* 0 | 64 | 76 */
     uint32_t rate_limit;  /* requests per second, 0: none: 429 beyond */
@@ -182,6 +196,9 @@ struct config {
 enum err config_load(const char *path, struct config **out,
                      char out_error[CONFIG_ERROR_MAX]) MUST_USE;
 void config_free(struct config *config);
+/* Is this CA for tests alone: every line that uses it is marked as test, or, when no line uses it,
+ * it is itself? Only then may its key be one that can be extracted. */
+bool config_ca_is_test(const struct config *config, const struct config_ca *ca);
 /* Absolute path of a file the configuration names; caller frees. */
 char *config_path(const struct config *config, const char *name);
 /* "90s" "15m" "12h" "398d" "10y" -> seconds; "none" -> -1. */

@@ -27,6 +27,13 @@ static void default_uint(uint32_t *value, uint32_t fallback)
     *value = *value == 0 ? fallback : *value;
 }
 
+/* 0 for "none", and for what check_crls complains of. */
+static int64_t seconds_of(const char *text)
+{
+    int64_t seconds = 0;
+    return config_duration(text, &seconds) && seconds > 0 ? seconds : 0;
+}
+
 static void default_lists(struct config *config)
 {
     for (uint32_t i = 0; i < config->listeners_count; i++) {
@@ -40,7 +47,13 @@ static void default_lists(struct config *config)
         token->verify_one_in = token->verify_one_in_given ? *token->verify_one_in_given : 1;
     }
     for (uint32_t i = 0; i < config->cas_count; i++) {
+        struct config_crl *crl = &config->cas[i].crl;
         config_default_switch(&config->cas[i].test, false);
+        config_default_text(&crl->lifetime, "7d");
+        config_default_text(&crl->every, "1d");
+        crl->lifetime_s = seconds_of(crl->lifetime);
+        crl->every_s = seconds_of(crl->every);
+        crl->on_revocation_s = crl->on_revocation ? seconds_of(crl->on_revocation) : 0;
     }
     for (uint32_t i = 0; i < config->profiles_count; i++) {
         config_default_switch(&config->profiles[i].server_auth, false);
@@ -223,11 +236,43 @@ static void check_tokens(struct check *check)
         if (strncmp(ca->key, "pkcs11:", 7) != 0) {
             config_complain(check, PATH("cas[%u].key", i), "'%s': expected pkcs11:object=...", ca->key);
         }
+        if ((ca->old_with_new || ca->new_with_old) && ca->previous_count == 0) {
+            config_complain(check, PATH("cas[%u].previous", i),
+                     "old_with_new and new_with_old link to the CA's certificate before its key "
+                     "rollover: expected that as the first of previous");
+        }
         for (uint32_t k = 0; k < ca->tokens_count; k++) {
             if (!HAS_NAME(config, tokens, ca->tokens[k])) {
                 config_complain(check, PATH("cas[%u].tokens[%u]", i, k), "there is no token '%s'",
                          ca->tokens[k]);
             }
+        }
+    }
+}
+
+static void check_crls(struct check *check)
+{
+    char path[128];
+    for (uint32_t i = 0; i < check->config->cas_count; i++) {
+        const struct config_crl *crl = &check->config->cas[i].crl;
+        int64_t seconds = 0;
+        if (!config_duration(crl->every, &seconds) || seconds == 0) {
+            config_complain(check, PATH("cas[%u].crl.every", i),
+                     "'%s': expected a duration like 1d or 12h, or none", crl->every);
+        }
+        if (!config_duration(crl->lifetime, &seconds) || seconds <= 0) {
+            config_complain(check, PATH("cas[%u].crl.lifetime", i), "'%s': expected a duration like 7d",
+                     crl->lifetime);
+        }
+        if (crl->on_revocation && (!config_duration(crl->on_revocation, &seconds) || seconds < 0)) {
+            config_complain(check, PATH("cas[%u].crl.on_revocation", i),
+                     "'%s': expected a duration like 60s, or 0s: on schedule alone",
+                     crl->on_revocation);
+        }
+        if (crl->every_s > 0 && crl->lifetime_s <= crl->every_s) {
+            config_complain(check, PATH("cas[%u].crl.lifetime", i),
+                     "'%s': expected more than every, '%s': a list must live until the next one",
+                     crl->lifetime, crl->every);
         }
     }
 }
@@ -252,6 +297,12 @@ static void check_profiles(struct check *check)
         if (profile->backdate && (!config_duration(profile->backdate, &seconds) || seconds < 0)) {
             config_complain(check, PATH("profiles[%u].backdate", i), "'%s': expected a duration like 60s",
                      profile->backdate);
+        }
+        if (profile->crl_url && strncmp(profile->crl_url, "http://", 7) != 0 &&
+            strncmp(profile->crl_url, "https://", 8) != 0) {
+            config_complain(check, PATH("profiles[%u].crl_url", i),
+                     "'%s': expected a URL like http://pki.example/crl/issuing.crl",
+                     profile->crl_url);
         }
         if (profile->san && !is_one_of(profile->san, sans)) {
             config_complain(check, PATH("profiles[%u].san", i), "'%s': expected request or forbidden",
@@ -286,6 +337,16 @@ static void check_stations(struct check *check)
     }
 }
 
+static bool is_marked_as_test(const struct config *config, const char *ca_name)
+{
+    for (uint32_t i = 0; i < config->cas_count; i++) {
+        if (strcmp(config->cas[i].name, ca_name) == 0) {
+            return config->cas[i].test;
+        }
+    }
+    return false;
+}
+
 static void check_lines(struct check *check)
 {
     const struct config *config = check->config;
@@ -296,6 +357,11 @@ static void check_lines(struct check *check)
         const struct config_line *line = &config->lines[i];
         if (!HAS_NAME(config, cas, line->ca)) {
             config_complain(check, PATH("lines[%u].ca", i), "there is no ca '%s'", line->ca);
+        }
+        if (!line->test && is_marked_as_test(config, line->ca)) {
+            config_complain(check, PATH("lines[%u].test", i),
+                     "ca '%s' is marked as test: every line that uses it needs test: true",
+                     line->ca);
         }
         if (!HAS_NAME(config, profiles, line->profile)) {
             config_complain(check, PATH("lines[%u].profile", i), "there is no profile '%s'",
@@ -316,6 +382,20 @@ static void check_lines(struct check *check)
     }
 }
 
+bool config_ca_is_test(const struct config *config, const struct config_ca *ca)
+{
+    bool used = false;
+    for (uint32_t i = 0; i < config->lines_count; i++) {
+        if (strcmp(config->lines[i].ca, ca->name) == 0) {
+            used = true;
+            if (!config->lines[i].test) {
+                return false;
+            }
+        }
+    }
+    return used || ca->test;
+}
+
 bool config_check(const struct config *config, const struct config_places *places,
                   char error[CONFIG_ERROR_MAX])
 {
@@ -327,6 +407,7 @@ bool config_check(const struct config *config, const struct config_places *place
     CHECK_NAMES(&check, lines, LINE_NAME_MAX);
     check_listeners(&check);
     check_tokens(&check);
+    check_crls(&check);
     check_profiles(&check);
     check_stations(&check);
     check_lines(&check);

@@ -4,7 +4,7 @@
  *
  * Promise: a fresh content key, IV, ephemeral key and salt for each envelope; a recipient's key is
  *          checked (its point lies on its curve) before anything is encrypted for it; secrets are
- *          wiped, and out too when it fails.
+ *          wiped, and out holds none at any time.
  * Threads: pure. A password costs its PBKDF2 iterations: off the cores.
  * Errors:  ERR_BAD_KEY: the recipient's key is malformed or of another kind; ERR_BAD_REQUEST: the
  *          recipient is not named, or has no password; ERR_NO_SPACE; ERR_INTERNAL.

@@ -138,6 +138,8 @@ void hmac_parts(const struct hmac_state *state, const struct bytes parts[], size
     hash = copy_of(&state->outer);
     hash_update(&hash, bytes_of(digest, hash_alg_len(state->inner.alg)));
     hash_finish(&hash, out);
+    secret_wipe(digest, sizeof digest);
+    secret_wipe(&hash, sizeof hash);
 }
 
 /* RFC 8018 5.2 step 3: T_i = F(P, S, c, i) */

@@ -3,11 +3,13 @@
  *
  * Promise: parameters are within their limits before anything is computed with them; a MAC is
  *          compared in constant time.
+ * Use:     answer with the parameters of the request (RFC 9810 5.1.3.1, last note): their key is
+ *          there already.
  * Owner:   struct mac_params and struct mac_key are plain data without pointers; whoever holds a
  *          struct mac_key wipes it (secret_wipe).
  * Threads: pure. mac_key_derive takes as long as mac_cost says: large ones belong off the cores.
  * Errors:  ERR_BAD_DER; ERR_BAD_ALG: another algorithm, or parameters outside of the limits;
- *          ERR_BAD_SIGNATURE: the MAC is another one; ERR_NO_SPACE; ERR_INTERNAL.
+ *          ERR_BAD_SIGNATURE: the MAC is another one; ERR_NO_SPACE.
  * Limits:  MAC_* (limits.h).
  */
 #ifndef CERTMILL_CRYPTO_MAC_H

@@ -7,6 +7,7 @@
 
 #include "base/secret.h"
 #include "crypto/digest.h"
+#include "crypto/hash.h"
 
 /* The DER of DigestInfo up to the hash itself (RFC 8017 9.2, note 1). */
 static const uint8_t prefix_sha256[] = {0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01,
@@ -120,17 +121,19 @@ static bool pkcs1_encode(enum hash_alg hash, struct bytes digest, uint8_t *em, s
     return true;
 }
 
-/* RFC 8017 B.2.1: xors the mask that seed gives into data. */
-static void mgf1_xor(enum hash_alg hash, const uint8_t *seed, size_t seed_len, uint8_t *data,
-                     size_t data_len)
+void rsa_mgf1_xor(enum hash_alg hash, const uint8_t *seed, size_t seed_len, uint8_t *data,
+                  size_t data_len)
 {
-    uint8_t block[DIGEST_LEN_MAX + 4], mask[DIGEST_LEN_MAX];
+    uint8_t number[4], mask[DIGEST_LEN_MAX];
+    struct hash_state state;
     size_t hash_len = hash_alg_len(hash);
-    memcpy(block, seed, seed_len);
     uint32_t counter = 0;
+    hash_start(&state, hash);
     for (size_t at = 0; at < data_len; at += hash_len) {
-        store_be32(block + seed_len, counter++);
-        digest_once(hash, bytes_of(block, seed_len + 4), mask);
+        store_be32(number, counter++);
+        hash_update(&state, bytes_of(seed, seed_len));
+        hash_update(&state, BYTES_ARRAY(number));
+        hash_finish(&state, mask);
         for (size_t i = 0; i < hash_len && at + i < data_len; i++)
             data[at + i] ^= mask[i];
     }
@@ -164,7 +167,7 @@ static bool pss_encode(enum hash_alg hash, struct bytes digest, uint32_t bits, u
     pss_hash(hash, digest, salt, h);
     em[db_len - hash_len - 1] = 0x01;
     memcpy(em + db_len - hash_len, salt, hash_len);
-    mgf1_xor(hash, h, hash_len, em, db_len);
+    rsa_mgf1_xor(hash, h, hash_len, em, db_len);
     em[0] &= (uint8_t)(0xff >> (8 * used - em_bits));
     em[used - 1] = 0xbc;
     return true;
@@ -189,8 +192,8 @@ static bool pss_verify(enum hash_alg hash, struct bytes digest, uint32_t bits, u
     uint8_t top = (uint8_t)(0xff >> (8 * used - em_bits));
     if (em[0] & (uint8_t)~top) /* 6 */
         return false;
-    mgf1_xor(hash, h, hash_len, em, db_len); /* 7, 8 */
-    em[0] &= top;                            /* 9 */
+    rsa_mgf1_xor(hash, h, hash_len, em, db_len); /* 7, 8 */
+    em[0] &= top;                                /* 9 */
     size_t zeros = db_len - hash_len - 1;
     for (size_t i = 0; i < zeros; i++) /* 10: nothing but 00..00 01 before a salt of hash_len */
         if (em[i] != 0)

@@ -1,8 +1,8 @@
 /* signed_data.h: content under one signature: CMS SignedData (RFC 5652 section 5), and private keys
  * as CMP delivers them in it (RFC 9810 5.2.2, RFC 5958).
  *
- * Promise: signed attributes are contentType and messageDigest, in DER; the signer is named by the
- *          SKI of its certificate, or by issuer and serial if it has none.
+ * Promise: signed attributes are contentType, messageDigest and CMSAlgorithmProtection, in DER; the
+ *          signer is named by the SKI of its certificate, or by issuer and serial if it has none.
  * Owner:   the result is the caller's; a key package holds a private key: wipe it.
  * Threads: pure.
  * Errors:  ERR_BAD_ALG: the algorithm does not go with the key; ERR_NO_SPACE; ERR_INTERNAL.

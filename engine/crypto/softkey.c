@@ -176,7 +176,7 @@ enum err softkey_check_rsa(struct softkey *key)
 
 /* --- generation --- */
 
-static enum err generate_ec(struct softkey *key)
+enum err softkey_generate_ec(struct softkey *key)
 {
     uint8_t d[EC_LEN_MAX];
     size_t len = ec_coordinate_len(key->alg);
@@ -252,7 +252,7 @@ enum err softkey_generate(enum key_alg alg, uint32_t bits, struct softkey **out)
     switch (alg) {
     case KEY_EC_P256:
     case KEY_EC_P384:
-        err = generate_ec(key);
+        err = softkey_generate_ec(key);
         break;
     case KEY_RSA:
         err = generate_rsa(key, bits);

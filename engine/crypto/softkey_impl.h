@@ -53,6 +53,8 @@ struct softkey {
 struct softkey *softkey_new(enum key_alg alg);
 /* Complete a key from its secret part; ERR_BAD_KEY when the secret is out of range. */
 enum err softkey_set_ec(struct softkey *key, const uint8_t *d);
+/* A random scalar, and the key from it. */
+enum err softkey_generate_ec(struct softkey *key);
 enum err softkey_set_ed25519(struct softkey *key, const uint8_t *seed);
 enum err softkey_set_ml_dsa(struct softkey *key, const uint8_t *seed);
 /* The numbers are set: checks that they belong together and sets bits. */

@@ -189,10 +189,10 @@ static struct decision decide_renewal(const struct source *from, const struct is
         return refuse(err);
     if (!is_of_device(&old, facts))
         return refuse(ERR_IDENTITY_MISMATCH);
+    if (is_revoked(&old)) /* first: of one that was rejected the device has no record */
+        return refuse(ERR_CERT_REVOKED);
     if (!known->has_device)
         return refuse(must_exist(ERR_NOT_FOUND, "device", facts));
-    if (is_revoked(&old))
-        return refuse(ERR_CERT_REVOKED);
     if (old.log == known->device.cert_log)
         return old.record->status == CERT_VALID ? waiting_or_new(facts, known)
                                                 : refuse(ERR_CLIENT_CERT_REVOKED);

@@ -4,8 +4,8 @@
  * Promise: P2, exactly once per device. device_admit never says ISSUE where device_apply would
  *          surely refuse by the same snapshot; device_apply alone is binding.
  *
- * A certificate may wait for its confirmation (`pending`; CMP without implicitConfirm). A device has
- * one such at most, named by the table `pending`:
+ * A certificate may wait for its confirmation (`pending`; CMP without implicitConfirm). A device
+ * has one such at most, named by the table `pending`:
  *   - of a new device it is the device's current certificate at once;
  *   - of a device that has one (renewal, rework) it is on record beside it: the device keeps its
  *     certificate until settle.h confirms the new one;
@@ -14,8 +14,8 @@
  *     from then on. (device_admit says ISSUE then, since something has to be written.)
  *   - any other issuance for this device revokes it (superseded), saying so in the journal. But the
  *     certificate that authenticates a renewal is in use and waits no more.
- * A key whose pending certificate was revoked is refused, unless the device's own certificate is for
- * the same key.
+ * A key whose pending certificate was revoked is refused, unless the device's own certificate is
+ * for the same key.
  *
  * Threads: device_admit on any core with its own reader; device_apply on the writer thread.
  */
@@ -27,10 +27,10 @@
 
 enum caller_kind {
     CALLER_ANONYMOUS,
-    CALLER_STATION,   /* Basic, or a certificate of a configured station */
-    CALLER_RA,        /* certificate with cmcRA */
-    CALLER_DEVICE,    /* a certificate that this appliance issued and that is current */
-    CALLER_VENDOR,    /* a certificate of a trusted vendor CA (IDevID): may ask for its own identity */
+    CALLER_STATION, /* Basic, or a certificate of a configured station */
+    CALLER_RA,      /* certificate with cmcRA */
+    CALLER_DEVICE,  /* a certificate that this appliance issued and that is current */
+    CALLER_VENDOR, /* a certificate of a trusted vendor CA (IDevID): may ask for its own identity */
 };
 
 enum issue_kind {

@@ -2,10 +2,9 @@
  *
  * Promise: each step keeps certs, devices, keys, pending and revoked in agreement and writes its
  *          journal record.
- * Owner:   a certificate is passed as a copy of its fixed part and of its device's id: a view ends with
- *          the first write.
- * Threads: the writer thread, inside apply.
- * Errors:  ERR_STORE_FULL, ERR_STORE_FAILED; ERR_NOT_FOUND or ERR_INTERNAL when records disagree.
+ * Owner:   a certificate is passed as a copy of its fixed part and of its device's id: a view ends
+ * with the first write. Threads: the writer thread, inside apply. Errors:  ERR_STORE_FULL,
+ * ERR_STORE_FAILED; ERR_NOT_FOUND or ERR_INTERNAL when records disagree.
  */
 #ifndef CERTMILL_FACTORY_LIFECYCLE_H
 #define CERTMILL_FACTORY_LIFECYCLE_H
@@ -49,8 +48,8 @@ enum err cert_supersede(struct store_txn *txn, const struct actor *actor, uint64
 enum err cert_revoke(struct store_txn *txn, const struct actor *actor, struct cert_copy *cert,
                      uint8_t reason, uint64_t replaced_by) MUST_USE;
 /* Off hold. */
-enum err cert_release(struct store_txn *txn, const struct actor *actor, struct cert_copy *cert)
-    MUST_USE;
+enum err cert_release(struct store_txn *txn, const struct actor *actor,
+                      struct cert_copy *cert) MUST_USE;
 /* Revokes what waited to become the device's certificate beside its current one, and gives the key
  * back to the current one if both are for the same. */
 enum err successor_revoke(struct store_txn *txn, const struct actor *actor, struct cert_copy *cert,
@@ -71,7 +70,7 @@ struct settle_by {
 };
 struct settle_item;
 /* The item's refusal is in the item; what is returned ends the job. */
-enum err settle_one(struct store_txn *txn, const struct settle_by *by, struct settle_item *item)
-    MUST_USE;
+enum err settle_one(struct store_txn *txn, const struct settle_by *by,
+                    struct settle_item *item) MUST_USE;
 
 #endif

@@ -1,4 +1,5 @@
-/* settle.h: what becomes of certificates after they are issued: confirmed, rejected, revoked, released.
+/* settle.h: what becomes of certificates after they are issued: confirmed, rejected, revoked,
+ * released.
  *
  * Promise: each act is done once and whole, or refused for its certificate with nothing written;
  *          one refused item does not stop the others. Everything done, and every refusal of policy,
@@ -14,7 +15,8 @@
 
 #include "store/store.h"
 
-/* Every item: ERR_CERT_UNKNOWN when the certificate is not of the line (and device) in the facts. */
+/* Every item: ERR_CERT_UNKNOWN when the certificate is not of the line (and device) in the facts.
+ */
 enum settle_act {
     /* It becomes the device's certificate, if it was not already, in place of the one before
      * (superseded), and the device CONFIRMED.
@@ -27,15 +29,14 @@ enum settle_act {
      * ERR_CERT_REVOKED: revoked before. ERR_CERT_CONFIRMED: does not wait (any more). */
     SETTLE_REJECT,
     /* `reason` REASON_HOLD puts it on hold until SETTLE_RELEASE: the device's record is as it was,
-     * but requests with this certificate or key are refused. Any other revokes it for good, also one
-     * on hold, and the device is REVOKED if it is its current certificate. A pending successor of
-     * the current certificate is revoked with it (REASON_CESSATION for a hold): it was asked for on
-     * the word of that certificate.
-     * ERR_CERT_REVOKED: revoked before (or on hold, put on hold again). ERR_BAD_REQUEST: no reason
-     * to revoke for: 7, 8, > 10. */
+     * but requests with this certificate or key are refused. Any other revokes it for good, also
+     * one on hold, and the device is REVOKED if it is its current certificate. A pending successor
+     * of the current certificate is revoked with it (REASON_CESSATION for a hold): it was asked for
+     * on the word of that certificate. ERR_CERT_REVOKED: revoked before (or on hold, put on hold
+     * again). ERR_BAD_REQUEST: no reason to revoke for: 7, 8, > 10. */
     SETTLE_REVOKE,
-    /* Takes a hold back: valid, or superseded when it has a successor. ERR_BAD_REQUEST: not on hold,
-     * ERR_CERT_REVOKED: revoked for good. */
+    /* Takes a hold back: valid, or superseded when it has a successor. ERR_BAD_REQUEST: not on
+     * hold, ERR_CERT_REVOKED: revoked for good. */
     SETTLE_RELEASE,
 };
 

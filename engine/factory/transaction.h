@@ -1,8 +1,8 @@
-/* transaction.h: what a protocol must remember between the messages of a transaction, and the end of
- * those that nobody finishes.
+/* transaction.h: what a protocol must remember between the messages of a transaction, and the end
+ * of those that nobody finishes.
  *
- * Promise: the rows of a set are written all or none. A transaction that expires is ended once: what
- *          still waits for its confirmation is rejected (settle.h) in the same commit that forgets it.
+ * Promise: the rows of a set are written all or none. A transaction that expires is ended once:
+ * what still waits for its confirmation is rejected (settle.h) in the same commit that forgets it.
  * Owner:   sets are the caller's (store_job.extra) until the job is polled back.
  * Threads: apply functions on the writer thread, or through store_run.
  * Errors:  ERR_TRANSACTION_IN_USE; ERR_STORE_FULL, ERR_STORE_FAILED, ERR_INTERNAL.
@@ -32,10 +32,10 @@ struct transaction_set {
     uint32_t count;               /* 0..TRANSACTION_ROWS_MAX */
     uint8_t protocol;             /* enum journal_protocol */
     /* First messages. A row of this key is there
-     *   - with another mark: ERR_TRANSACTION_IN_USE, nothing is written. Also when it has expired and
-     *     waits to be swept, since it still says what to reject;
-     *   - with the same mark, alive: the same request came twice and the other one was first. Its row
-     *     stays and `kept` says so: its stored answer is the one to give;
+     *   - with another mark: ERR_TRANSACTION_IN_USE, nothing is written. Also when it has expired
+     * and waits to be swept, since it still says what to reject;
+     *   - with the same mark, alive: the same request came twice and the other one was first. Its
+     * row stays and `kept` says so: its stored answer is the one to give;
      *   - with the same mark, expired: written over. */
     bool only_new;
 };
@@ -64,8 +64,8 @@ struct sweep_set {
 };
 
 /* store_job.apply: deletes expired rows and rejects what waits in them (REASON_UNSPECIFIED; the
- * journal says confirm-time-passed). What was confirmed or revoked meanwhile is left as it is, without
- * a word. */
+ * journal says confirm-time-passed). What was confirmed or revoked meanwhile is left as it is,
+ * without a word. */
 enum err sweep_apply(struct store_txn *txn, struct store_job *job);
 
 #endif

@@ -17,11 +17,13 @@
 enum {
     SIGNER_START_TIMEOUT_MS = 20000,
     SIGNER_STOP_TIMEOUT_MS = 5000,
+    KEY_LOOK_TIMEOUT_MS = 10000,
     TICKET_ROTATE_S = 4 * 3600,
     SENDER_MAIN = 0, /* after the cores */
     SENDER_COSTLY = 1,
     SENDER_MACS = 2,
-    SENDERS_EXTRA = 3,
+    SENDER_CRL = 3,
+    SENDERS_EXTRA = 4,
 };
 
 struct core_thread {
@@ -333,7 +335,14 @@ static enum err start_all(struct appliance *appliance, struct config *config,
         err = costly_start(shared->core_count, shared->mailboxes, shared->core_count + SENDER_MACS,
                            MSG_COSTLY, true, &shared->mac_worker);
     }
-    return err == ERR_OK ? start_cores(appliance, out_detail) : err;
+    if (err == ERR_OK) {
+        err = start_cores(appliance, out_detail);
+    }
+    if (err == ERR_OK) {
+        err = crl_publisher_start(shared, appliance->snapshot, shared->core_count + SENDER_CRL,
+                                  &shared->crl);
+    }
+    return err;
 }
 
 static void journal_life(struct appliance *appliance, enum journal_kind kind)
@@ -408,8 +417,8 @@ static const char *needs_restart(const struct config *now, const struct config *
     if (now->cores != next->cores || now->pin_cores != next->pin_cores) {
         return "cores";
     }
-    bool same = now->listeners_count == next->listeners_count &&
-                now->tokens_count == next->tokens_count && now->cas_count == next->cas_count;
+    bool same =
+        now->listeners_count == next->listeners_count && now->tokens_count == next->tokens_count;
     for (uint32_t i = 0; same && i < now->listeners_count; i++) {
         same = same_text(now->listeners[i].address, next->listeners[i].address) &&
                now->listeners[i].port == next->listeners[i].port &&
@@ -422,11 +431,63 @@ static const char *needs_restart(const struct config *now, const struct config *
                now->tokens[i].signers == next->tokens[i].signers &&
                now->tokens[i].sessions == next->tokens[i].sessions;
     }
-    for (uint32_t i = 0; same && i < now->cas_count; i++) {
-        same = same_text(now->cas[i].name, next->cas[i].name) &&
-               same_text(now->cas[i].key, next->cas[i].key);
+    return same ? NULL : "listeners or tokens";
+}
+
+/* Keys that the signers do not know yet are added; a CA whose key or token changed signs with
+ * another one from this snapshot on, while requests of the old snapshot finish with the old one. */
+static enum err map_keys(struct appliance *appliance, struct snapshot *next,
+                         char out_detail[CONFIG_ERROR_MAX])
+{
+    struct hsm_key_config keys[KEYS_MAX];
+    uint32_t count = snapshot_hsm_keys(next, keys);
+    for (uint32_t i = 0; i < count; i++) {
+        char reason[HSM_REASON_MAX] = "";
+        enum err err = hsm_add_key(appliance->shared.hsm, &keys[i], KEY_LOOK_TIMEOUT_MS,
+                                   &next->cas[i].key_index, reason);
+        if (err != ERR_OK) {
+            snprintf(out_detail, CONFIG_ERROR_MAX,
+                     "ca %s cannot sign with %s (%s): %s; nothing was changed", keys[i].name,
+                     keys[i].uri, err_code(err), reason);
+            return err;
+        }
     }
-    return same ? NULL : "listeners, tokens or CA keys";
+    return ERR_OK;
+}
+
+static const struct rt_ca *ca_named(const struct snapshot *snapshot, const char *name)
+{
+    for (uint32_t i = 0; i < snapshot->ca_count; i++) {
+        if (strcmp(snapshot->cas[i].name, name) == 0) {
+            return &snapshot->cas[i];
+        }
+    }
+    return NULL;
+}
+
+static void journal_text(struct appliance *appliance, const char *text)
+{
+    struct journal_entry entry = {.kind = JOURNAL_CONFIG, .text = bytes_of_str(text)};
+    if (store_journal(appliance->shared.store, &entry) != ERR_OK) {
+        log_error("journal", "the reload could not be recorded");
+    }
+}
+
+/* Says which CA signs with another key now; also when its name is new. */
+static void journal_reload(struct appliance *appliance, const struct snapshot *before)
+{
+    const struct snapshot *now = appliance->snapshot;
+    journal_text(appliance, "configuration reloaded");
+    for (uint32_t i = 0; i < now->ca_count; i++) {
+        const struct rt_ca *ca = &now->cas[i], *old = ca_named(before, ca->name);
+        if (old && old->key_index == ca->key_index) {
+            continue;
+        }
+        char text[JOURNAL_TEXT_MAX];
+        snprintf(text, sizeof(text), "ca %s signs with %.400s", ca->name, now->config->cas[i].key);
+        journal_text(appliance, text);
+        log_info("ca-key-changed", "ca=%s key=%s", ca->name, now->config->cas[i].key);
+    }
 }
 
 static int free_old_slot(const struct appliance *appliance)
@@ -466,15 +527,18 @@ enum err appliance_reload(struct appliance *appliance, char out_detail[CONFIG_ER
     if (err != ERR_OK) {
         return err;
     }
-    next->generation = appliance->snapshot->generation + 1;
-    appliance->old[slot] = appliance->snapshot;
+    err = map_keys(appliance, next, out_detail);
+    if (err != ERR_OK) {
+        snapshot_free(next);
+        return err;
+    }
+    struct snapshot *before = appliance->snapshot;
+    next->generation = before->generation + 1;
+    appliance->old[slot] = before;
     appliance->snapshot = next;
     post_all(appliance, MSG_SNAPSHOT, next);
-    struct journal_entry entry = {.kind = JOURNAL_CONFIG,
-                                  .text = BYTES_LIT("configuration reloaded")};
-    if (store_journal(shared->store, &entry) != ERR_OK) {
-        log_error("journal", "the reload could not be recorded");
-    }
+    crl_publisher_snapshot(shared->crl, next);
+    journal_reload(appliance, before); /* appliance_tend alone frees it */
     return ERR_OK;
 }
 
@@ -495,6 +559,7 @@ static void drain(struct appliance *appliance)
 void appliance_stop(struct appliance *appliance)
 {
     struct shared *shared = &appliance->shared;
+    crl_publisher_stop(shared->crl);
     if (appliance->started_ns) {
         drain(appliance);
     }
@@ -503,6 +568,7 @@ void appliance_stop(struct appliance *appliance)
     }
     costly_stop(shared->costly);
     costly_stop(shared->mac_worker);
+    crl_publisher_free(shared->crl);
     if (shared->store) {
         if (appliance->started_ns) {
             journal_life(appliance, JOURNAL_STOP);

@@ -19,8 +19,9 @@ enum err appliance_start(struct config *config, struct appliance **out,
  * appliance_poll_fd is readable. */
 void appliance_tend(struct appliance *appliance);
 int appliance_poll_fd(const struct appliance *appliance);
-/* Reads the file again. What needs a restart (cores, listeners, store, tokens, CA keys) and differs
- * is named in the detail and refused. */
+/* Reads the file again. What needs a restart (cores, listeners, store, tokens) and differs is named
+ * in the detail and refused. A CA may change its key: requests from then on are signed with the new
+ * one; the reload is refused, after at most ten seconds for each key, when no signer has it. */
 enum err appliance_reload(struct appliance *appliance, char out_detail[CONFIG_ERROR_MAX]) MUST_USE;
 /* Drains for at most the configured time, then stops. Frees all. */
 void appliance_stop(struct appliance *appliance);

@@ -219,7 +219,7 @@ void pipeline_resume_exchange(struct core *core, struct exchange *exchange, enum
     case VERDICT_NEXT:
         ex_push(&core->ex_queues[STAGES[stage].next], exchange);
         break;
-    case VERDICT_AGAIN:
+    case VERDICT_ENCODE:
     case VERDICT_REFUSE:
         ex_push(&core->ex_queues[STAGE_ENCODE], exchange);
         break;
@@ -254,6 +254,8 @@ void pipeline_release(struct core *core, struct exchange *exchange)
             secret_wipe(unit->mac_key, sizeof(*unit->mac_key));
         }
     }
+    crl_blob_unref(exchange->crl);
+    exchange->crl = NULL;
     if (exchange->snapshot) {
         exchange->snapshot->inflight[core->index].exchanges--;
         exchange->snapshot = NULL;

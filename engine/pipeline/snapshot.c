@@ -88,8 +88,14 @@ static enum err add_chain(struct compile *c, void *ctx, struct bytes der)
     if (x509_decode(der, &cert) != ERR_OK) {
         return snapshot_fail(c, "ca %s: a certificate of its chain is malformed", ca->name);
     }
-    if (ca->chain_count == CERT_CHAIN_MAX) {
-        return snapshot_fail(c, "ca %s: more than %d certificates in its chain", ca->name, CERT_CHAIN_MAX);
+    if (ca->chain_count == CA_CERTS_MAX) {
+        return snapshot_fail(c, "ca %s: more than %d certificates in certificate, chain and previous",
+                    ca->name, CA_CERTS_MAX);
+    }
+    for (uint32_t i = 0; i < ca->chain_count; i++) {
+        if (bytes_eq(ca->chain[i], der)) {
+            return ERR_OK; /* published once */
+        }
     }
     uint8_t *copy = malloc(der.len);
     if (!copy) {
@@ -129,6 +135,58 @@ static uint32_t smallest_verify_share(const struct config *config, const struct 
     return share == 0 ? 1 : share;
 }
 
+/* The store's number for what a key issued: it survives a new certificate for the same key. */
+static enum err number_issuer(struct compile *c, const struct rt_ca *ca,
+                              const struct x509_cert *cert, uint32_t *out_id)
+{
+    struct sha256_stream stream;
+    uint8_t hash[SHA256_LEN];
+    sha256_start(&stream);
+    sha256_update(&stream, cert->spki.der);
+    sha256_update(&stream, cert->subject);
+    sha256_finish(&stream, hash);
+    if (c->store && store_issuer_id(c->store, hash, out_id) != ERR_OK) {
+        return snapshot_fail(c, "ca %s: the store gave it no number", ca->name);
+    }
+    return ERR_OK;
+}
+
+/* The one certificate of a file, which is published: a view of it. */
+static enum err add_only(struct compile *c, struct rt_ca *ca, const char *name, struct bytes *out)
+{
+    uint32_t before = ca->chain_count;
+    enum err err = snapshot_each_cert(c, name, add_chain, ca);
+    if (err == ERR_OK && ca->chain_count != before + 1) {
+        err = snapshot_fail(c, "ca %s: %s: expected one certificate that no other file has", ca->name, name);
+    }
+    if (err == ERR_OK) {
+        *out = ca->chain[before];
+    }
+    return err;
+}
+
+static enum err compile_rollover(struct compile *c, const struct config_ca *from, struct rt_ca *ca)
+{
+    enum err err = ERR_OK;
+    for (uint32_t i = 0; i < from->previous_count && err == ERR_OK; i++) {
+        struct rt_issuer *issuer = &ca->previous[i];
+        struct bytes der;
+        err = add_only(c, ca, from->previous[i], &der);
+        if (err == ERR_OK && x509_decode(der, &issuer->cert) == ERR_OK) {
+            err = number_issuer(c, ca, &issuer->cert, &issuer->issuer_id);
+            ca->previous_count++;
+        }
+    }
+    if (err == ERR_OK && from->old_with_new) {
+        err = add_only(c, ca, from->old_with_new, &ca->old_with_new);
+    }
+    if (err == ERR_OK && from->new_with_old) {
+        err = add_only(c, ca, from->new_with_old, &ca->new_with_old);
+    }
+    const char *problem = err == ERR_OK ? rt_ca_rollover_problem(ca) : NULL;
+    return problem ? snapshot_fail(c, "ca %s: %s", ca->name, problem) : err;
+}
+
 static enum err compile_ca(struct compile *c, uint32_t index)
 {
     const struct config_ca *from = &c->config->cas[index];
@@ -155,17 +213,15 @@ static enum err compile_ca(struct compile *c, uint32_t index)
     if (!ca->key || ca->sig_alg == SIG_NONE) {
         return snapshot_fail(c, "ca %s: its key is of a kind that is not supported", ca->name);
     }
-    ca->verify_one_in = smallest_verify_share(c->config, from);
-    struct sha256_stream stream;
-    uint8_t hash[SHA256_LEN];
-    sha256_start(&stream);
-    sha256_update(&stream, ca->cert.spki.der);
-    sha256_update(&stream, ca->cert.subject);
-    sha256_finish(&stream, hash);
-    if (c->store && store_issuer_id(c->store, hash, &ca->issuer_id) != ERR_OK) {
-        return snapshot_fail(c, "ca %s: the store gave it no number", ca->name);
+    if (!ca->cert.has_key_usage || (ca->cert.key_usage & KU_CRL_SIGN) != 0) {
+        ca->crl = &from->crl; /* RFC 5280 4.2.1.3: cRLSign */
     }
-    return build_chain_cms(c, ca);
+    ca->verify_one_in = smallest_verify_share(c->config, from);
+    err = number_issuer(c, ca, &ca->cert, &ca->issuer_id);
+    if (err == ERR_OK) {
+        err = compile_rollover(c, from, ca);
+    }
+    return err == ERR_OK ? build_chain_cms(c, ca) : err;
 }
 
 /* --- stations --- */
@@ -277,6 +333,7 @@ static enum err profile_settings_of(struct compile *c, const struct config_profi
         .san =
             from->san && strcmp(from->san, "forbidden") == 0 ? TAKE_FORBIDDEN : TAKE_FROM_REQUEST,
         .subject_suffix = from->subject,
+        .crl_url = from->crl_url,
     };
     int64_t seconds = 0;
     if (from->validity) {
@@ -469,7 +526,7 @@ enum err snapshot_compile(struct config *config, struct store *store, uint32_t c
     memset(snapshot, 0, size);
     snapshot->config = config;
     snapshot->core_count = core_count;
-    atomic_store(&snapshot->cores_holding, core_count);
+    atomic_store(&snapshot->cores_holding, core_count + 1); /* and the CRL publisher */
     out_detail[0] = 0;
     struct compile c = {snapshot, config, store, out_detail};
     enum err err = compile_all(&c);
@@ -558,8 +615,10 @@ uint32_t snapshot_hsm_keys(const struct snapshot *snapshot, struct hsm_key_confi
             .name = ca->name,
             .uri = ca->key,
             .mechanism = mechanism_of(snapshot->cas[i].cert.spki.alg),
-            .allow_extractable = ca->test,
+            .allow_extractable = config_ca_is_test(config, ca),
+            .has_spki = true,
         };
+        sha256_once(snapshot->cas[i].cert.spki.der, key->spki_sha256);
         for (uint32_t t = 0; t < config->tokens_count; t++) {
             bool used = ca->tokens_count == 0;
             for (uint32_t k = 0; k < ca->tokens_count; k++) {

@@ -2,9 +2,9 @@
  *
  * Promise: a request sees one snapshot from its first stage to its answer. A snapshot that fails to
  *          compile changes nothing.
- * Owner:   the main thread makes and frees; each core holds one reference and returns it when it
- * has moved on and none of its exchanges uses it (snapshot_core_release). Threads: everything but
- * `inflight` and `cores_holding` is constant after compile.
+ * Owner:   the main thread makes and frees; each core, and the CRL publisher, holds one reference
+ *          and returns it when it has moved on and none of its exchanges uses it.
+ * Threads: everything but `inflight` and `cores_holding` is constant after compile.
  */
 #ifndef CERTMILL_PIPELINE_SNAPSHOT_H
 #define CERTMILL_PIPELINE_SNAPSHOT_H
@@ -29,6 +29,12 @@ enum station_role {
     ROLE_RA = 1u << 4, /* vouches for proofs of possession; asks for what only an authority may */
 };
 
+/* A CA's certificate for one of its earlier keys. */
+struct rt_issuer {
+    struct x509_cert cert;
+    uint32_t issuer_id;
+};
+
 struct rt_ca {
     const char *name;
     struct bytes cert_der; /* own copy */
@@ -38,8 +44,15 @@ struct rt_ca {
     uint32_t key_index; /* in the hsm queue */
     uint32_t issuer_id;
     uint32_t verify_one_in;
-    struct bytes chain[CERT_CHAIN_MAX]; /* issuing CA first */
+    const struct config_crl *crl; /* NULL: its certificate does not let it sign CRLs */
+    struct bytes chain[CA_CERTS_MAX]; /* published: own, up to the root, previous, links */
     uint32_t chain_count;
+    /* Key rollover (RFC 9810 4.4): what was issued under an earlier key is still ours. The last one
+     * first; none when the key was never changed. previous[0].cert is "old with old", cert_der "new
+     * with new". */
+    struct rt_issuer previous[CA_PREVIOUS_MAX];
+    uint32_t previous_count;
+    struct bytes old_with_new, new_with_old; /* link certificates; empty when there are none */
     struct bytes chain_cms;
 };
 
@@ -107,7 +120,15 @@ void snapshot_free(struct snapshot *snapshot);
 const struct rt_line *snapshot_line(const struct snapshot *snapshot, struct bytes name);
 /* Files, templates and certificates are read, nothing is started: certmilld --check. */
 enum err snapshot_check(struct config *config, char out_detail[CONFIG_ERROR_MAX]) MUST_USE;
-/* The key table for the HSM queue, in the order of cas; strings point into the snapshot. */
+/* Do the previous and link certificates fit the CA's own? NULL, or what is wrong with them. */
+const char *rt_ca_rollover_problem(const struct rt_ca *ca);
+/* The log number of a certificate that this CA issued, under its key or an earlier one; in a read
+ * transaction. It is found by issuer and serial: whether it is the same octets is the caller's to
+ * see. ERR_NOT_FOUND. */
+enum err rt_ca_find_cert(const struct rt_ca *ca, struct store_reader *reader,
+                         const struct x509_cert *cert, uint64_t *out_log) MUST_USE;
+/* The key table for the HSM queue, in the order of cas; strings point into the snapshot. The
+ * index that the queue gives each is rt_ca.key_index. */
 uint32_t snapshot_hsm_keys(const struct snapshot *snapshot, struct hsm_key_config out[KEYS_MAX]);
 
 #endif

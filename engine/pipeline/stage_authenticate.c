@@ -38,8 +38,7 @@ static bool identify_own(struct core *core, const struct rt_line *line, struct b
 {
     uint64_t log;
     struct cert_view stored;
-    if (!bytes_eq(cert->issuer, line->ca->cert.subject) ||
-        reader_serial(core->reader, line->ca->issuer_id, cert->serial, &log) != ERR_OK ||
+    if (rt_ca_find_cert(line->ca, core->reader, cert, &log) != ERR_OK ||
         reader_cert(core->reader, log, &stored) != ERR_OK || !bytes_eq(stored.der, der)) {
         return false;
     }

@@ -77,8 +77,7 @@ enum verdict commit_confirmation(struct core *core, struct exchange *exchange)
         if (exchange->own.err != ERR_OK) {
             return VERDICT_REFUSE;
         }
-        enum err err = reader_serial(core->reader, exchange->line->ca->issuer_id, cert.serial,
-                                     &facts.cert_log);
+        enum err err = rt_ca_find_cert(exchange->line->ca, core->reader, &cert, &facts.cert_log);
         reader_end(core->reader);
         exchange->own.err = err == ERR_OK ? ERR_OK : ERR_CERT_UNKNOWN;
         sha256_once(message->confirm_cert, facts.fingerprint);

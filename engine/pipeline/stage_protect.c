@@ -212,7 +212,7 @@ static enum verdict protected_all(struct exchange *exchange)
         return VERDICT_NEXT;
     }
     exchange->inner_answered = true;
-    return VERDICT_AGAIN;
+    return VERDICT_ENCODE;
 }
 
 enum verdict stage_protect(struct core *core, struct exchange *exchange)
@@ -285,7 +285,7 @@ static enum verdict recorded_all(struct exchange *exchange)
         return VERDICT_NEXT;
     }
     exchange->inner_answered = false;
-    return VERDICT_AGAIN;
+    return VERDICT_ENCODE;
 }
 
 enum verdict stage_record(struct core *core, struct exchange *exchange)

@@ -72,6 +72,7 @@ void board_result(struct core *core, struct lent_verify *lent)
     if (issuance->stage == STAGE_CHECK) {
         /* Never released; a token that does this is not trusted with a repeat either. */
         metric_add(core->metrics, METRIC_SIGNATURES_WRONG, 1);
+        hsm_signature_was_wrong(core->shared->hsm, issuance->signed_by);
         err = ERR_SIGNATURE_WRONG;
     } else if (err == ERR_BAD_SIGNATURE) {
         err = ERR_BAD_POP;

@@ -180,7 +180,7 @@ enum err cmp_poll_rep_decode(struct bytes content, struct cmp_poll out[], uint32
 
 /* --- encoding: all append to a builder and share its sticky error --- */
 
-/* The deepest body has 8 elements open, which leaves half of DER_DEPTH_MAX to the caller. */
+/* At most 7 elements are open at once, with the body's tag: DER_DEPTH_MAX leaves the caller 9. */
 
 /* pvno is written as given; sender, recipient: whole GeneralNames (sender_name is not looked at);
  * absent fields are left out. A bad_implicit_confirm is never written. */

@@ -7,25 +7,51 @@
 #include "base/secret.h"
 #include "hsm/p11/mech.h"
 #include "hsm/p11/module.h"
+#include "hsm/p11/rv.h"
 #include "hsm/p11/uri.h"
 
 enum { FIND_CHUNK = 64, ATTRIBUTE_MAX = SPKI_DER_MAX };
 
+/* A token that does not have an attribute says so. One that is just failing, or whose session was
+ * lost between two reads, says something else, and then nothing is known of the key. Some have odd
+ * answers for attributes they do not know, so a mere failure counts for those that all keys have.
+ */
+static void note_trouble(struct p11_session *session, CK_ATTRIBUTE_TYPE type, CK_RV rv)
+{
+    bool always_there = type == CKA_KEY_TYPE || type == CKA_SENSITIVE || type == CKA_EXTRACTABLE ||
+                        type == CKA_SIGN || type == CKA_EC_PARAMS;
+    switch (rv_class_default(rv)) {
+    case RV_CLASS_REOPEN:
+    case RV_CLASS_LOGIN:
+    case RV_CLASS_FIND_KEY:
+    case RV_CLASS_REINIT:
+        session->trouble = rv;
+        break;
+    case RV_CLASS_RETRY:
+        if (always_there)
+            session->trouble = rv;
+        break;
+    default:
+        break;
+    }
+}
+
 /* False when the token does not have or give the attribute, or it is longer than cap. */
-static bool get_attribute(const struct p11_session *session, CK_OBJECT_HANDLE object,
+static bool get_attribute(struct p11_session *session, CK_OBJECT_HANDLE object,
                           CK_ATTRIBUTE_TYPE type, void *out, size_t cap, size_t *out_len)
 {
     CK_ATTRIBUTE attribute = {.type = type, .pValue = out, .ulValueLen = cap};
     CK_RV rv =
         session->module->functions->C_GetAttributeValue(session->handle, object, &attribute, 1);
+    note_trouble(session, type, rv);
     if (rv != CKR_OK || attribute.ulValueLen > cap) /* also "unavailable", ~0 */
         return false;
     *out_len = attribute.ulValueLen;
     return true;
 }
 
-static bool get_ulong(const struct p11_session *session, CK_OBJECT_HANDLE object,
-                      CK_ATTRIBUTE_TYPE type, CK_ULONG *out)
+static bool get_ulong(struct p11_session *session, CK_OBJECT_HANDLE object, CK_ATTRIBUTE_TYPE type,
+                      CK_ULONG *out)
 {
     CK_ULONG value;
     size_t len;
@@ -35,8 +61,8 @@ static bool get_ulong(const struct p11_session *session, CK_OBJECT_HANDLE object
     return true;
 }
 
-static bool get_bool(const struct p11_session *session, CK_OBJECT_HANDLE object,
-                     CK_ATTRIBUTE_TYPE type, bool absent)
+static bool get_bool(struct p11_session *session, CK_OBJECT_HANDLE object, CK_ATTRIBUTE_TYPE type,
+                     bool absent)
 {
     CK_BBOOL value;
     size_t len;
@@ -46,7 +72,7 @@ static bool get_bool(const struct p11_session *session, CK_OBJECT_HANDLE object,
 }
 
 /* Up to cap objects; *out_count may say cap although there are more. */
-static enum err find_objects(const struct p11_session *session, CK_ATTRIBUTE *template,
+static enum err find_objects(struct p11_session *session, CK_ATTRIBUTE *template,
                              CK_ULONG template_len, CK_OBJECT_HANDLE out[], CK_ULONG cap,
                              CK_ULONG *out_count, struct p11_error *error)
 {
@@ -116,7 +142,7 @@ static bool spki_put(enum key_alg alg, struct bytes key, uint8_t *out, size_t ca
     return true;
 }
 
-static bool ec_spki(const struct p11_session *session, CK_OBJECT_HANDLE object, CK_KEY_TYPE type,
+static bool ec_spki(struct p11_session *session, CK_OBJECT_HANDLE object, CK_KEY_TYPE type,
                     uint8_t *out, size_t cap, size_t *out_len)
 {
     uint8_t params[64], value[160];
@@ -133,8 +159,8 @@ static bool ec_spki(const struct p11_session *session, CK_OBJECT_HANDLE object, 
     return point.len != 0 && spki_put(alg, point, out, cap, out_len);
 }
 
-static bool rsa_spki(const struct p11_session *session, CK_OBJECT_HANDLE object, uint8_t *out,
-                     size_t cap, size_t *out_len)
+static bool rsa_spki(struct p11_session *session, CK_OBJECT_HANDLE object, uint8_t *out, size_t cap,
+                     size_t *out_len)
 {
     uint8_t modulus[1024], exponent[16], key[1100];
     size_t modulus_len, exponent_len;
@@ -152,8 +178,8 @@ static bool rsa_spki(const struct p11_session *session, CK_OBJECT_HANDLE object,
 }
 
 /* From one object, whichever way it gives its public key. */
-static bool object_spki(const struct p11_session *session, CK_OBJECT_HANDLE object,
-                        CK_KEY_TYPE type, uint8_t *out, size_t cap, size_t *out_len)
+static bool object_spki(struct p11_session *session, CK_OBJECT_HANDLE object, CK_KEY_TYPE type,
+                        uint8_t *out, size_t cap, size_t *out_len)
 {
     switch (type) {
     case CKK_EC:
@@ -173,7 +199,7 @@ static bool object_spki(const struct p11_session *session, CK_OBJECT_HANDLE obje
            *out_len != 0;
 }
 
-static CK_OBJECT_HANDLE find_public(const struct p11_session *session, const struct p11_key *key,
+static CK_OBJECT_HANDLE find_public(struct p11_session *session, const struct p11_key *key,
                                     CK_KEY_TYPE type)
 {
     CK_OBJECT_CLASS class = CKO_PUBLIC_KEY;
@@ -193,7 +219,7 @@ static CK_OBJECT_HANDLE find_public(const struct p11_session *session, const str
     return object;
 }
 
-static void read_public(const struct p11_session *session, CK_KEY_TYPE type, struct p11_key *key)
+static void read_public(struct p11_session *session, CK_KEY_TYPE type, struct p11_key *key)
 {
     size_t len = 0;
     struct spki spki;
@@ -210,7 +236,7 @@ static void read_public(const struct p11_session *session, CK_KEY_TYPE type, str
 }
 
 /* What the private key object alone tells, for tokens that do not give the public key. */
-static enum key_alg private_alg(const struct p11_session *session, CK_OBJECT_HANDLE object,
+static enum key_alg private_alg(struct p11_session *session, CK_OBJECT_HANDLE object,
                                 CK_KEY_TYPE type)
 {
     uint8_t params[64];
@@ -238,9 +264,10 @@ static enum key_alg private_alg(const struct p11_session *session, CK_OBJECT_HAN
     }
 }
 
-static void read_key(const struct p11_session *session, CK_OBJECT_HANDLE object,
-                     struct p11_key *out)
+static enum err read_key(struct p11_session *session, CK_OBJECT_HANDLE object, struct p11_key *out,
+                         struct p11_error *error)
 {
+    session->trouble = CKR_OK;
     struct p11_key key = {.private_handle = object};
     CK_KEY_TYPE type = ~0ul;
     size_t len;
@@ -260,7 +287,10 @@ static void read_key(const struct p11_session *session, CK_OBJECT_HANDLE object,
     key.always_sensitive = get_bool(session, object, CKA_ALWAYS_SENSITIVE, false);
     key.never_extractable = get_bool(session, object, CKA_NEVER_EXTRACTABLE, false);
     read_public(session, type, &key);
+    if (session->trouble != CKR_OK)
+        return p11_fail_rv(error, "C_GetAttributeValue", session->trouble);
     *out = key;
+    return ERR_OK;
 }
 
 enum err p11_key_find(struct p11_session *session, const char *uri, struct p11_key *out,
@@ -291,8 +321,7 @@ enum err p11_key_find(struct p11_session *session, const char *uri, struct p11_k
     if (count > 1)
         return p11_fail(error, ERR_CONFIG,
                         "more than one private key matches %.140s: add id=", uri);
-    read_key(session, objects[0], out);
-    return ERR_OK;
+    return read_key(session, objects[0], out, error);
 }
 
 enum err p11_key_list(struct p11_session *session, struct p11_key out[], uint32_t cap,
@@ -308,7 +337,7 @@ enum err p11_key_list(struct p11_session *session, struct p11_key out[], uint32_
     if (err == ERR_OK && count > cap)
         err = p11_fail(error, ERR_NO_SPACE, "the token has more than %u private keys", cap);
     for (CK_ULONG i = 0; err == ERR_OK && i < count; i++)
-        read_key(session, objects[i], &out[i]);
+        err = read_key(session, objects[i], &out[i], error);
     if (err == ERR_OK)
         *out_count = (uint32_t)count;
     free(objects);
@@ -325,9 +354,9 @@ enum err p11_key_check(const struct p11_key *key, bool allow_extractable, struct
     else if (!key->can_sign)
         reason = "it may not sign (CKA_SIGN is false)";
     else if (!allow_extractable && key->extractable)
-        reason = "it can be extracted (CKA_EXTRACTABLE); only lines marked as test may use it";
+        reason = "it can be extracted (CKA_EXTRACTABLE): only for lines with test: true";
     else if (!allow_extractable && !key->sensitive)
-        reason = "it is not sensitive (CKA_SENSITIVE); only lines marked as test may use it";
+        reason = "it is not sensitive (CKA_SENSITIVE): only for lines with test: true";
     if (reason != NULL)
         return p11_fail(error, ERR_CONFIG, "key %.64s is refused: %s", key->label, reason);
     return ERR_OK;
@@ -523,6 +552,5 @@ enum err p11_key_generate(struct p11_session *session, const struct p11_key_temp
     }
     if (rv != CKR_OK)
         return p11_fail_rv(error, "C_GenerateKeyPair", rv);
-    read_key(session, private, out);
-    return ERR_OK;
+    return read_key(session, private, out, error);
 }

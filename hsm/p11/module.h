@@ -74,6 +74,7 @@ struct p11_session {
     bool message_open;
     enum sign_mechanism message_mechanism;
     CK_OBJECT_HANDLE message_key;
+    CK_RV trouble; /* keys.c: the last read of attributes failed, and not for want of them */
 };
 
 enum err p11_token_at(struct p11_module *module, CK_SLOT_ID slot, struct p11_token_info *out,

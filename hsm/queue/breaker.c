@@ -15,6 +15,12 @@ bool breaker_is_open(struct signer *signer, uint64_t now)
     return now < until_of(signer);
 }
 
+enum hsm_breaker breaker_state(struct signer *signer, uint64_t now)
+{
+    uint64_t until = until_of(signer);
+    return until == 0 ? HSM_BREAKER_CLOSED : now < until ? HSM_BREAKER_OPEN : HSM_BREAKER_HALF_OPEN;
+}
+
 bool breaker_allows(struct signer *signer, uint64_t now)
 {
     uint64_t until = until_of(signer);

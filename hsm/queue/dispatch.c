@@ -39,8 +39,22 @@ struct job *list_pop(struct core *core, struct job_list *list)
     return job;
 }
 
+static bool is_waiting(const struct job *job)
+{
+    return job->state == JOB_PENDING || job->state == JOB_DELAYED;
+}
+
+static void count_waiting(struct core *core, const struct job *job, uint32_t change)
+{
+    _Atomic uint32_t *count = &core->waiting[job->key_index];
+    atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + change,
+                          memory_order_relaxed);
+}
+
 void job_make_pending(struct core *core, struct job *job)
 {
+    if (!is_waiting(job))
+        count_waiting(core, job, 1);
     job->state = JOB_PENDING;
     list_push(core, &core->pending[job->key_index], job);
     core->pending_keys |= 1ull << job->key_index;
@@ -48,6 +62,8 @@ void job_make_pending(struct core *core, struct job *job)
 
 void job_unlink(struct core *core, struct job *job)
 {
+    if (is_waiting(job))
+        count_waiting(core, job, UINT32_MAX); /* one fewer */
     if (job->state == JOB_PENDING) {
         struct job_list *list = &core->pending[job->key_index];
         list_remove(core, list, job);
@@ -60,6 +76,8 @@ void job_unlink(struct core *core, struct job *job)
 
 static void job_delay(struct core *core, struct job *job, uint64_t now)
 {
+    if (!is_waiting(job))
+        count_waiting(core, job, 1);
     job->state = JOB_DELAYED;
     job->not_before_ns = now + (RETRY_DELAY_NS << (job->attempts - 1));
     if (job->not_before_ns < core->delayed_min_ns)
@@ -124,7 +142,7 @@ static bool may_take(struct core *core, uint32_t signer_index, const struct job 
     const struct view *view = &core->views[signer_index];
     bool side = job->input_len > SHM_INLINE || core->hsm->keys[job->key_index].large;
     if (!view_can_take(view, side) || !breaker_allows(signer, now) ||
-        atomic_load_explicit(&view->shm->key_state[job->key_index], memory_order_relaxed) != 0 ||
+        atomic_load_explicit(&view->shm->key_state[job->key_index], memory_order_acquire) != 0 ||
         atomic_load_explicit(&signer->stalled_ns, memory_order_relaxed) != 0 ||
         view->in_flight >= window_of(core, view, signer))
         return false;

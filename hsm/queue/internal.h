@@ -44,6 +44,19 @@ enum {
 
 /* --- one signer, shared by all threads --- */
 
+/* What a signer counts and its successors go on counting. */
+enum counter {
+    COUNT_SIGNED,
+    COUNT_LOGINS,
+    COUNT_BATCHES,
+    COUNT_BATCH_JOBS,
+    COUNT_BATCH_SIZE,                                    /* SHM_BATCH_BUCKETS of them */
+    COUNT_ERRORS = COUNT_BATCH_SIZE + SHM_BATCH_BUCKETS, /* SHM_CLASSES of them */
+    COUNTERS = COUNT_ERRORS + SHM_CLASSES,
+};
+static_assert((int)HSM_ERROR_CLASSES == (int)SHM_CLASSES, "all classes are told");
+static_assert((int)HSM_BATCH_BUCKETS == (int)SHM_BATCH_BUCKETS, "all sizes are told");
+
 struct signer {
     /* cores and main thread */
     _Alignas(64) _Atomic uint32_t epoch_up;
@@ -63,6 +76,7 @@ struct signer {
     _Atomic uint64_t breaker_until_ns;      /* 0: closed; passed: half open, one job may try */
     _Atomic uint32_t breaker_probing;
     _Atomic uint64_t errors_total;
+    _Atomic uint64_t expired_total;
     _Atomic uint64_t stalled_ns; /* since when it has been stalled; 0: it is not */
 
     /* fixed */
@@ -74,6 +88,10 @@ struct signer {
     int phase; /* enum phase */
     pid_t pid;
     int pid_fd;
+    int keys_fd;         /* eventfd: it should look for keys; -1: there is no process */
+    uint64_t keys_known; /* a bit for each key that this process was told of */
+    uint32_t keys_told;  /* of these, after its start */
+    uint32_t look_wanted;
     uint32_t epoch; /* of the process that runs now, or ran last */
     uint64_t restart_at_ns;
     uint64_t spawned_ns;
@@ -85,10 +103,8 @@ struct signer {
     _Atomic int status_pid;
     _Atomic int status_state; /* enum hsm_signer_state */
     _Atomic uint64_t restarts;
-    _Atomic uint64_t signed_before; /* by processes that have ended */
-    _Atomic uint64_t batches_before;
-    _Atomic uint64_t signed_now;
-    _Atomic uint64_t batches_now;
+    _Atomic uint64_t counted_before[COUNTERS]; /* by processes that have ended */
+    _Atomic uint64_t counted_now[COUNTERS];
 };
 
 /* --- one core --- */
@@ -145,8 +161,9 @@ struct core {
         *sides; /* inputs too long for struct job: SIGN_INPUT_MAX for each job, touched on use */
     uint32_t free_job;
     struct job_list pending[KEYS_MAX];
-    uint64_t pending_keys; /* a bit for each list that is not empty */
-    uint32_t next_key;     /* round robin */
+    _Atomic uint32_t waiting[KEYS_MAX]; /* pending or delayed; written by this core alone */
+    uint64_t pending_keys;              /* a bit for each list that is not empty */
+    uint32_t next_key;                  /* round robin */
     uint32_t next_signer;
     struct job_list delayed;
     uint64_t delayed_min_ns;
@@ -173,7 +190,7 @@ struct key {
 struct hsm {
     uint32_t core_count;
     uint32_t signer_count;
-    uint32_t key_count;
+    _Atomic uint32_t key_count; /* grows: keys below it do not change */
     uint32_t token_count;
     struct signer *signers;
     struct core *cores;
@@ -181,6 +198,7 @@ struct hsm {
     struct wake core_wakes[CORES_MAX];
     _Atomic uint32_t stopping;
     struct supervisor *supervisor; /* main thread alone */
+    _Atomic uint64_t wrong[TOKENS_MAX]; /* signatures */
     struct hist *token_hist;       /* hsm_service_hist's answer, per token */
 };
 
@@ -229,6 +247,7 @@ static inline bool signer_is_up(const struct signer *signer)
 /* --- breaker.c --- */
 bool breaker_allows(struct signer *signer, uint64_t now);
 bool breaker_is_open(struct signer *signer, uint64_t now);
+enum hsm_breaker breaker_state(struct signer *signer, uint64_t now);
 /* Called when a job is placed; true when this job is the probe of a half-open breaker, false in
  * *out_ok when another one is already. */
 bool breaker_claim(struct signer *signer, uint64_t now, bool *out_ok);

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -51,15 +52,35 @@ static void take_error(struct hsm *hsm, struct signer *signer)
              text);
 }
 
+static void take_counter(struct signer *signer, uint32_t counter, const _Atomic uint64_t *from)
+{
+    atomic_store_explicit(&signer->counted_now[counter],
+                          atomic_load_explicit(from, memory_order_relaxed), memory_order_relaxed);
+}
+
 static void take_counters(struct signer *signer)
 {
     const struct shm_signer *shm = shm_of(signer);
-    atomic_store_explicit(&signer->signed_now,
-                          atomic_load_explicit(&shm->signed_total, memory_order_relaxed),
+    take_counter(signer, COUNT_SIGNED, &shm->signed_total);
+    take_counter(signer, COUNT_BATCHES, &shm->batches_total);
+    take_counter(signer, COUNT_BATCH_JOBS, &shm->batch_jobs_total);
+    for (uint32_t i = 0; i < SHM_BATCH_BUCKETS; i++)
+        take_counter(signer, COUNT_BATCH_SIZE + i, &shm->batches_by_size[i]);
+    for (uint32_t i = 0; i < SHM_CLASSES; i++)
+        take_counter(signer, COUNT_ERRORS + i, &shm->errors_by_class[i]);
+    atomic_store_explicit(&signer->counted_now[COUNT_LOGINS],
+                          atomic_load_explicit(&shm->logins, memory_order_relaxed),
                           memory_order_relaxed);
-    atomic_store_explicit(&signer->batches_now,
-                          atomic_load_explicit(&shm->batches_total, memory_order_relaxed),
-                          memory_order_relaxed);
+}
+
+/* What this process did becomes the past. */
+static void keep_counters(struct signer *signer)
+{
+    for (uint32_t i = 0; i < COUNTERS; i++)
+        atomic_fetch_add_explicit(
+            &signer->counted_before[i],
+            atomic_exchange_explicit(&signer->counted_now[i], 0, memory_order_relaxed),
+            memory_order_relaxed);
 }
 
 static void set_state(struct signer *signer, enum phase phase, enum hsm_signer_state state)
@@ -98,6 +119,7 @@ static void fill_config(const struct hsm *hsm, const struct signer *signer, stru
     *out = (struct wire_signer){
         .parent_pid = (uint32_t)getpid(),
         .core_count = hsm->core_count,
+        .log_level = log_get_level(),
         .sessions = token->sessions,
         .allow_network = token->allow_network,
         .name = token->name,
@@ -111,7 +133,7 @@ static void fill_config(const struct hsm *hsm, const struct signer *signer, stru
     for (uint32_t i = 0; i < hsm->core_count; i++)
         out->wake_index[i] = (uint8_t)(hsm->core_wakes[i].flag - sup->wake_flags);
     for (uint32_t i = 0; i < hsm->key_count; i++) {
-        if ((hsm->keys[i].signers >> signer->index & 1) == 0)
+        if ((hsm->keys[i].signers >> signer->index & 1) == 0 || sup->key_abandoned[i])
             continue;
         const struct hsm_key_config *key = &sup->keys[i];
         out->keys[out->key_count++] = (struct wire_key){
@@ -120,7 +142,10 @@ static void fill_config(const struct hsm *hsm, const struct signer *signer, stru
             .uri = key->uri,
             .mechanism = key->mechanism,
             .allow_extractable = key->allow_extractable,
+            .has_spki = key->has_spki,
         };
+        memcpy(out->keys[out->key_count - 1].spki_sha256, key->spki_sha256,
+               sizeof(key->spki_sha256));
     }
 }
 
@@ -169,12 +194,16 @@ static void start_signer(struct hsm *hsm, struct signer *signer, uint64_t now)
     struct wire_signer config;
     fill_config(hsm, signer, &config);
     struct shm_signer *shm = new_map(hsm, &sup->fds.shm);
-    enum err err = shm == NULL ? ERR_NO_SPACE
-                               : spawn_signer(sup->path, &config, &sup->fds, others, other_count,
-                                              &signer->pid, &signer->pid_fd);
+    sup->fds.keys = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    enum err err = shm == NULL || sup->fds.keys < 0
+                       ? ERR_NO_SPACE
+                       : spawn_signer(sup->path, &config, &sup->fds, others, other_count,
+                                      &signer->pid, &signer->pid_fd);
     if (shm != NULL)
         close(sup->fds.shm);
     if (err != ERR_OK) {
+        if (sup->fds.keys >= 0)
+            close(sup->fds.keys);
         if (shm != NULL)
             munmap(shm, shm_len(hsm->core_count));
         set_error(hsm, signer, "certmill-signer cannot be started");
@@ -182,6 +211,11 @@ static void start_signer(struct hsm *hsm, struct signer *signer, uint64_t now)
         signer->restart_at_ns = now + NS_PER_S;
         return;
     }
+    signer->keys_fd = sup->fds.keys;
+    signer->keys_known = 0;
+    for (uint32_t i = 0; i < config.key_count; i++)
+        signer->keys_known |= 1ull << config.keys[i].index;
+    signer->keys_told = signer->look_wanted = 0;
     signer->epoch = epoch;
     signer->spawned_ns = now;
     signer->error_seq_seen = 0;
@@ -233,7 +267,7 @@ static void pin_was_refused(struct hsm *hsm, const struct signer *signer)
 
 static void plan_restart(struct signer *signer, uint64_t now)
 {
-    uint64_t count = atomic_load_explicit(&signer->signed_now, memory_order_relaxed);
+    uint64_t count = atomic_load_explicit(&signer->counted_now[COUNT_SIGNED], memory_order_relaxed);
     /* at once after some work, or the first time that one dies which was up */
     if (count >= PRODUCTIVE)
         signer->quick_deaths = 0;
@@ -258,10 +292,13 @@ static void signer_died(struct hsm *hsm, struct signer *signer, int status, uint
         atomic_store_explicit(&signer->down_since_ns, now, memory_order_relaxed);
     if (signer->pid_fd >= 0)
         close(signer->pid_fd); /* leaves the epoll with it */
+    close(signer->keys_fd);
+    signer->keys_fd = -1;
     log_warn("signer-died", "token=%s signer=%u pid=%d %s=%d signed=%llu", name, signer->index,
              (int)signer->pid, WIFEXITED(status) ? "exit" : "signal",
              WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status),
-             (unsigned long long)atomic_load_explicit(&signer->signed_now, memory_order_relaxed));
+             (unsigned long long)atomic_load_explicit(&signer->counted_now[COUNT_SIGNED],
+                                                      memory_order_relaxed));
     signer->pid = 0;
     signer->pid_fd = -1;
     sup->deaths[signer->index]++;
@@ -277,15 +314,7 @@ static void signer_died(struct hsm *hsm, struct signer *signer, int status, uint
     } else {
         plan_restart(signer, now);
     }
-    /* what this process did becomes the past */
-    atomic_fetch_add_explicit(
-        &signer->signed_before,
-        atomic_exchange_explicit(&signer->signed_now, 0, memory_order_relaxed),
-        memory_order_relaxed);
-    atomic_fetch_add_explicit(
-        &signer->batches_before,
-        atomic_exchange_explicit(&signer->batches_now, 0, memory_order_relaxed),
-        memory_order_relaxed);
+    keep_counters(signer);
     wake_cores(hsm);
 }
 

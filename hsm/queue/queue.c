@@ -121,7 +121,8 @@ uint32_t hsm_submit(struct hsm *hsm, uint32_t core_index, const struct sign_job 
         err = ERR_STOPPING;
     while (err == ERR_OK && accepted < count) {
         const struct sign_job *wanted = &jobs[accepted];
-        assert(wanted->key_index < hsm->key_count && wanted->input.len <= SIGN_INPUT_MAX);
+        assert(wanted->key_index < atomic_load_explicit(&hsm->key_count, memory_order_acquire) &&
+               wanted->input.len <= SIGN_INPUT_MAX);
         if ((keys_seen >> wanted->key_index & 1) == 0)
             err = key_available(hsm, wanted->key_index, now);
         keys_seen |= 1ull << wanted->key_index;
@@ -257,7 +258,9 @@ static void expire(struct core *core, uint64_t now, struct delivery *delivery)
         if (job->state == JOB_FINISHED)
             return; /* its error is delivered in a moment, and is the better answer */
         if (job->state == JOB_SENT) {
-            breaker_failed(&core->hsm->signers[job->signer], now, job->probe);
+            struct signer *signer = &core->hsm->signers[job->signer];
+            atomic_fetch_add_explicit(&signer->expired_total, 1, memory_order_relaxed);
+            breaker_failed(signer, now, job->probe);
             view_abandon(core, job);
         }
         job_unlink(core, job);

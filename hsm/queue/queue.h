@@ -5,7 +5,8 @@
  *          dies are given to another (or to its successor): nothing was released, so repeating
  *          one is safe.
  * Owner:   inputs are copied at submit; a result is copied out by poll.
- * Threads: submit and poll on the owning core; start, supervise and stop on the main thread. The
+ * Threads: submit and poll on the owning core; start, add_key, supervise and stop on the main
+ *          thread. A core learns of an index that add_key gave by a message that orders memory. The
  *          engine never maps a PKCS#11 module and never sees a PIN: signers read it themselves.
  * Errors:  submit: ERR_FULL (shed load), ERR_STOPPING, ERR_SIGNER_UNAVAILABLE (every breaker open).
  *          results: ERR_OK, ERR_DEADLINE, ERR_SIGNER_FAILED, ERR_SIGNER_UNAVAILABLE,
@@ -54,6 +55,8 @@ struct hsm_key_config {
     uint32_t token_count;
     enum sign_mechanism mechanism;
     bool allow_extractable; /* test lines only */
+    bool has_spki;          /* then a key with another SubjectPublicKeyInfo than this is refused */
+    uint8_t spki_sha256[32];
 };
 
 struct hsm_config {
@@ -79,6 +82,17 @@ enum err hsm_start(const struct hsm_config *config, uint32_t timeout_ms, struct 
  * every 100 ms. Returns a descriptor to poll for readability between calls through out_fd. */
 void hsm_supervise(struct hsm *hsm);
 int hsm_supervise_fd(const struct hsm *hsm);
+/* Makes one more key known to every signer, those that start later too, while cores submit. Waits,
+ * at most timeout_ms, until the signers that are up have looked for it; at least one must have
+ * found it fit. ERR_OK: *out_index is for jobs submitted after this call; a key that is known
+ * already (the same URI, tokens, mechanism and rules) keeps its index. Keys are never taken away:
+ * KEYS_MAX is for the life of the hsm. Strings are copied. Other errors change nothing for the
+ * cores, and `reason` says why: ERR_KEY_NOT_FOUND, ERR_CONFIG (refused by rule, or another key than
+ * the certificate's), ERR_PIN_WRONG, ERR_SIGNER_UNAVAILABLE (no signer could look in time),
+ * ERR_FULL, ERR_NO_SPACE. */
+enum { HSM_REASON_MAX = 256 };
+enum err hsm_add_key(struct hsm *hsm, const struct hsm_key_config *key, uint32_t timeout_ms,
+                     uint32_t *out_index, char out_reason[HSM_REASON_MAX]) MUST_USE;
 /* Asks signers to finish, waits at most timeout_ms, then kills the ones it started. */
 void hsm_stop(struct hsm *hsm, uint32_t timeout_ms);
 
@@ -115,20 +129,52 @@ uint64_t hsm_next_deadline(struct hsm *hsm, uint32_t core);
 
 /* For metrics and status; any thread. */
 enum hsm_signer_state { HSM_SIGNER_DOWN, HSM_SIGNER_STARTING, HSM_SIGNER_UP, HSM_SIGNER_FAILED };
+/* Half open: one job at a time may try whether the token is back. */
+enum hsm_breaker { HSM_BREAKER_CLOSED, HSM_BREAKER_HALF_OPEN, HSM_BREAKER_OPEN };
 struct hsm_signer_status {
     const char *token;
     int pid;
     enum hsm_signer_state state;
     bool breaker_open;
+    enum hsm_breaker breaker;
     uint32_t sessions;
     uint32_t in_flight;
     uint64_t signed_total;
     uint64_t errors_total;
     uint64_t restarts;
     uint64_t batches_total;
-    char last_error[96];
+    char last_error[160];
 };
 uint32_t hsm_status(struct hsm *hsm, struct hsm_signer_status out[SIGNERS_MAX]);
 struct hist *hsm_service_hist(struct hsm *hsm, uint32_t token_index);
+
+enum {
+    HSM_ERROR_CLASSES = 8, /* enum rv_class */
+    HSM_BATCH_BUCKETS = 7, /* batches of 1, up to 2, 4, ... SIGN_BATCH_MAX jobs */
+};
+
+/* All signers of one token; counters go on when its processes are restarted. */
+struct hsm_token_status {
+    const char *name;
+    uint32_t signers, signers_up;
+    uint32_t breakers_open; /* or half open, of signers that are up */
+    uint32_t waiting; /* jobs that no signer has yet; counted for each token that may do them */
+    uint32_t in_flight;
+    uint64_t signed_total;
+    uint64_t restarts;
+    uint64_t wrong_total;   /* signatures that hsm_signature_was_wrong was told of */
+    uint64_t expired_total; /* jobs whose deadline passed while they were with this token */
+    uint64_t logins;        /* C_Login calls */
+    uint64_t errors[HSM_ERROR_CLASSES];
+    uint64_t batches[HSM_BATCH_BUCKETS];
+    uint64_t batch_jobs; /* in all of them */
+};
+/* In the order of the configuration; returns how many. */
+uint32_t hsm_token_status(struct hsm *hsm, struct hsm_token_status out[TOKENS_MAX]);
+/* "retry", as rv_class_name has it. Never NULL. */
+const char *hsm_error_class_name(uint32_t error_class);
+
+/* A signature of this token did not verify: counted, and an alarm in the log. Any thread. */
+void hsm_signature_was_wrong(struct hsm *hsm, uint32_t token_index);
 
 #endif

@@ -19,19 +19,23 @@
 
 enum {
     SHM_MAGIC = 0x434d5347, /* "CMSG" */
-    SHM_VERSION = 1,
+    SHM_VERSION = 2,
     SHM_SLOTS = 1024, /* per core and signer; power of two */
     SHM_INLINE = 160, /* input, then signature, of most jobs: ECDSA, EdDSA of short messages */
     SHM_SIDES = 512,  /* larger inputs and RSA and ML-DSA signatures go beside */
     SHM_SIDE_SIZE = SIGN_INPUT_MAX,
     SHM_SIDE_NONE = 0xffffffff,
-    SHM_ERROR_TEXT = 96,
-    SHM_CLASSES = 8, /* enum rv_class */
+    SHM_ERROR_TEXT = 160,
+    SHM_CLASSES = 8,       /* enum rv_class */
+    SHM_BATCH_BUCKETS = 7, /* of up to 1, 2, 4, ... SIGN_BATCH_MAX jobs */
+    SHM_KEY_NAME = 72,
+    SHM_KEY_URI = 1024,
 };
 
 static_assert((SHM_SLOTS & (SHM_SLOTS - 1)) == 0, "ring size");
 static_assert(SHM_SLOTS <= SIGN_JOBS_PER_CORE_MAX, "a core never has more jobs than its table");
 static_assert(SHM_SLOTS <= 0xffff, "slot numbers are kept in 16 bits");
+static_assert(1 << (SHM_BATCH_BUCKETS - 1) == SIGN_BATCH_MAX, "the largest batch has a bucket");
 static_assert(SHM_SIDE_SIZE >= SIGNATURE_MAX, "a side buffer takes an input and then a signature");
 
 /* If the signer dies now, a job it has begun may be why. */
@@ -77,6 +81,17 @@ enum shm_state {
 /* Exit statuses of certmill-signer that its supervisor knows. */
 enum { SIGNER_EXIT_OK = 0, SIGNER_EXIT_FAILED = 1, SIGNER_EXIT_PIN = 20, SIGNER_EXIT_CONFIG = 21 };
 
+/* A key that was added after the signer had started; texts end in NUL. */
+struct shm_key {
+    uint32_t index;
+    uint32_t mechanism;
+    uint8_t allow_extractable;
+    uint8_t has_spki;
+    uint8_t spki_sha256[32];
+    char name[SHM_KEY_NAME];
+    char uri[SHM_KEY_URI];
+};
+
 struct shm_signer {
     /* written by the engine before the signer starts */
     uint32_t magic;
@@ -96,6 +111,14 @@ struct shm_signer {
     _Alignas(64) _Atomic uint32_t login_wanted;
     _Atomic uint32_t login_granted;
 
+    /* Added keys, written by the engine alone: an entry does not change once the count has passed
+     * it. `look_wanted` counts up when the signer should look for the key `look_key`, and an
+     * eventfd wakes it; `look_done` follows when the answer is in key_state. */
+    _Alignas(64) _Atomic uint32_t added_count;
+    _Atomic uint32_t look_key;
+    _Atomic uint32_t look_wanted;
+    _Atomic uint32_t look_done; /* by the signer */
+
     /* written by the signer alone */
     _Alignas(64) _Atomic uint32_t state;
     _Atomic uint32_t sessions_open;
@@ -104,11 +127,17 @@ struct shm_signer {
     _Atomic uint64_t service_ns; /* moving average */
     _Atomic uint64_t signed_total;
     _Atomic uint64_t batches_total;
+    _Atomic uint64_t batches_by_size[SHM_BATCH_BUCKETS];
+    _Atomic uint64_t batch_jobs_total;
     _Atomic uint64_t wakes_total; /* a worker woke up */
     _Atomic uint64_t errors_by_class[SHM_CLASSES];
-    _Atomic uint32_t key_state[KEYS_MAX]; /* enum err; ERR_OK when it can sign */
-    _Atomic uint32_t error_seq;           /* odd while the text is being written */
+    /* enum err; ERR_OK when it can sign. An added key's is ERR_KEY_NOT_FOUND, by the engine, before
+     * the signer hears of it. */
+    _Atomic uint32_t key_state[KEYS_MAX];
+    _Atomic uint32_t error_seq; /* odd while the text is being written */
     char error_text[SHM_ERROR_TEXT];
+
+    struct shm_key added[KEYS_MAX];
 };
 
 struct shm_core {

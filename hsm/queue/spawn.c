@@ -143,7 +143,8 @@ enum err spawn_signer(const char *path, const struct wire_signer *config,
     if (config_fd < 0)
         return ERR_IO;
 
-    int sources[FD_COUNT_MAX] = {config_fd, fds->shm, fds->wake_flags, fds->notify, fds->parent};
+    int sources[FD_COUNT_MAX] = {config_fd,   fds->shm,    fds->wake_flags,
+                                 fds->notify, fds->parent, fds->keys};
     int count = SIGNER_FD_CORE_0 - SIGNER_FD_CONFIG;
     for (uint32_t i = 0; i < config->core_count; i++)
         sources[count++] = fds->cores[i];

@@ -12,7 +12,7 @@
 #include "hsm/queue/wire.h"
 
 struct spawn_fds {
-    int shm, wake_flags, notify, parent;
+    int shm, wake_flags, notify, parent, keys;
     int cores[CORES_MAX];
 };
 

@@ -97,6 +97,18 @@ static bool find_signer_path(const struct hsm_config *config, char *out)
     return true;
 }
 
+bool key_is_sane(const struct hsm_key_config *key, uint32_t token_count)
+{
+    if (key->token_count == 0 || key->token_count > TOKENS_MAX ||
+        (unsigned)key->mechanism >= SIGN_MECH_COUNT)
+        return false;
+    for (uint32_t t = 0; t < key->token_count; t++) {
+        if (key->tokens[t] >= token_count)
+            return false;
+    }
+    return true;
+}
+
 static bool config_is_sane(const struct hsm_config *config)
 {
     if (config->token_count == 0 || config->token_count > TOKENS_MAX || config->key_count == 0 ||
@@ -111,14 +123,8 @@ static bool config_is_sane(const struct hsm_config *config)
         signers += token->signer_count;
     }
     for (uint32_t i = 0; i < config->key_count; i++) {
-        const struct hsm_key_config *key = &config->keys[i];
-        if (key->token_count == 0 || key->token_count > TOKENS_MAX ||
-            (unsigned)key->mechanism >= SIGN_MECH_COUNT)
+        if (!key_is_sane(&config->keys[i], config->token_count))
             return false;
-        for (uint32_t t = 0; t < key->token_count; t++) {
-            if (key->tokens[t] >= config->token_count)
-                return false;
-        }
     }
     return signers <= SIGNERS_MAX;
 }
@@ -131,31 +137,31 @@ static void init_signers(struct hsm *hsm, const struct hsm_config *config, uint6
             signer->index = hsm->signer_count++;
             signer->token_index = t;
             signer->sessions = config->tokens[t].sessions;
-            signer->pid_fd = -1;
+            signer->pid_fd = signer->keys_fd = -1;
             signer->limit = UINT32_MAX;
             signer->down_since_ns = now;
         }
     }
 }
 
-static void init_keys(struct hsm *hsm, const struct hsm_config *config)
+void key_init(struct hsm *hsm, uint32_t index)
 {
-    for (uint32_t i = 0; i < config->key_count; i++) {
-        const struct hsm_key_config *wanted = &config->keys[i];
-        struct key *key = &hsm->keys[i];
-        for (uint32_t t = 0; t < wanted->token_count; t++) {
-            uint32_t token = wanted->tokens[t];
-            uint32_t ms = config->tokens[token].deadline_ms;
-            uint64_t ns = (ms != 0 ? ms : SIGN_DEADLINE_MS) * NS_PER_MS;
-            if (ns > key->deadline_ns)
-                key->deadline_ns = ns;
-            for (uint32_t s = 0; s < hsm->signer_count; s++) {
-                if (hsm->signers[s].token_index == token)
-                    key->signers |= 1u << s;
-            }
+    const struct supervisor *sup = hsm->supervisor;
+    const struct hsm_key_config *wanted = &sup->keys[index];
+    struct key *key = &hsm->keys[index];
+    *key = (struct key){0};
+    for (uint32_t t = 0; t < wanted->token_count; t++) {
+        uint32_t token = wanted->tokens[t];
+        uint32_t ms = sup->tokens[token].deadline_ms;
+        uint64_t ns = (ms != 0 ? ms : SIGN_DEADLINE_MS) * NS_PER_MS;
+        if (ns > key->deadline_ns)
+            key->deadline_ns = ns;
+        for (uint32_t s = 0; s < hsm->signer_count; s++) {
+            if (hsm->signers[s].token_index == token)
+                key->signers |= 1u << s;
         }
-        key->large = wanted->mechanism != SIGN_MECH_ECDSA && wanted->mechanism != SIGN_MECH_EDDSA;
     }
+    key->large = wanted->mechanism != SIGN_MECH_ECDSA && wanted->mechanism != SIGN_MECH_EDDSA;
 }
 
 static enum err open_fds(struct hsm *hsm, const struct wake_page *page)
@@ -203,7 +209,8 @@ static enum err build(struct hsm *hsm, const struct hsm_config *config)
         return ERR_NO_SPACE;
     memset(hsm->signers, 0, SIGNERS_MAX * sizeof(struct signer));
     init_signers(hsm, config, clock_mono_ns());
-    init_keys(hsm, config);
+    for (uint32_t i = 0; i < config->key_count; i++)
+        key_init(hsm, i);
     for (uint32_t i = 0; i < hsm->core_count; i++) {
         enum err err = core_init(hsm, i);
         if (err != ERR_OK)
@@ -223,8 +230,7 @@ static bool is_settled(const struct hsm *hsm)
     return true;
 }
 
-/* Why this signer does not serve this key; ERR_OK when it does. */
-static enum err key_error(struct signer *signer, uint32_t key)
+enum err key_error(const struct signer *signer, uint32_t key)
 {
     if (signer->phase == PHASE_FAILED)
         return (enum err)atomic_load_explicit(&signer->failed, memory_order_relaxed);
@@ -282,6 +288,12 @@ enum err hsm_start(const struct hsm_config *config, uint32_t timeout_ms, struct 
     return ERR_OK;
 }
 
+static void close_if_open(int fd)
+{
+    if (fd >= 0)
+        close(fd);
+}
+
 static bool reap(struct hsm *hsm)
 {
     bool left = false;
@@ -318,12 +330,8 @@ static void stop_signers(struct hsm *hsm, uint32_t timeout_ms)
         if (signer->pid_fd >= 0)
             close(signer->pid_fd);
     }
-}
-
-static void close_if_open(int fd)
-{
-    if (fd >= 0)
-        close(fd);
+    for (uint32_t i = 0; i < hsm->signer_count; i++)
+        close_if_open(hsm->signers[i].keys_fd);
 }
 
 void hsm_stop(struct hsm *hsm, uint32_t timeout_ms)
@@ -343,6 +351,8 @@ void hsm_stop(struct hsm *hsm, uint32_t timeout_ms)
         close_if_open(sup->fds.parent);
         close_if_open(sup->fds.notify);
         close_if_open(sup->epoll);
+        for (uint32_t i = 0; i < KEYS_MAX; i++)
+            free(sup->key_text[i]);
         pthread_mutex_destroy(&sup->text_lock);
     }
     for (uint32_t i = 0; hsm->cores != NULL && i < hsm->core_count; i++)
@@ -352,55 +362,4 @@ void hsm_stop(struct hsm *hsm, uint32_t timeout_ms)
     free(hsm->token_hist);
     free(sup);
     free(hsm);
-}
-
-/* --- status --- */
-
-uint32_t hsm_status(struct hsm *hsm, struct hsm_signer_status out[SIGNERS_MAX])
-{
-    uint64_t now = clock_mono_ns();
-    struct supervisor *sup = hsm->supervisor;
-    pthread_mutex_lock(&sup->text_lock);
-    for (uint32_t i = 0; i < hsm->signer_count; i++) {
-        struct signer *signer = &hsm->signers[i];
-        out[i] = (struct hsm_signer_status){
-            .token = sup->tokens[signer->token_index].name,
-            .pid = atomic_load_explicit(&signer->status_pid, memory_order_relaxed),
-            .state = (enum hsm_signer_state)atomic_load_explicit(&signer->status_state,
-                                                                 memory_order_relaxed),
-            .breaker_open = breaker_is_open(signer, now),
-            .sessions = signer->sessions,
-            .in_flight = atomic_load_explicit(&signer->in_flight, memory_order_relaxed),
-            .signed_total = atomic_load_explicit(&signer->signed_before, memory_order_relaxed) +
-                            atomic_load_explicit(&signer->signed_now, memory_order_relaxed),
-            .errors_total = atomic_load_explicit(&signer->errors_total, memory_order_relaxed),
-            .restarts = atomic_load_explicit(&signer->restarts, memory_order_relaxed),
-            .batches_total = atomic_load_explicit(&signer->batches_before, memory_order_relaxed) +
-                             atomic_load_explicit(&signer->batches_now, memory_order_relaxed),
-        };
-        memcpy(out[i].last_error, sup->last_error[i], sizeof(out[i].last_error));
-    }
-    pthread_mutex_unlock(&sup->text_lock);
-    return hsm->signer_count;
-}
-
-struct hist *hsm_service_hist(struct hsm *hsm, uint32_t token_index)
-{
-    /* bucket by bucket, so that two callers at once store the same sums */
-    struct hist *sum = &hsm->token_hist[token_index];
-    uint64_t total = 0, count = 0;
-    for (uint32_t b = 0; b < HIST_BUCKETS; b++) {
-        uint64_t n = 0;
-        for (uint32_t i = 0; i < hsm->core_count; i++)
-            n += atomic_load_explicit(&hsm->cores[i].service[token_index].bucket[b],
-                                      memory_order_relaxed);
-        atomic_store_explicit(&sum->bucket[b], n, memory_order_relaxed);
-        count += n;
-    }
-    for (uint32_t i = 0; i < hsm->core_count; i++)
-        total +=
-            atomic_load_explicit(&hsm->cores[i].service[token_index].sum, memory_order_relaxed);
-    atomic_store_explicit(&sum->sum, total, memory_order_relaxed);
-    atomic_store_explicit(&sum->count, count, memory_order_relaxed);
-    return sum;
 }

@@ -24,6 +24,8 @@ struct login_turn {
 struct supervisor {
     struct hsm_token_config tokens[TOKENS_MAX];
     struct hsm_key_config keys[KEYS_MAX];
+    char *key_text[KEYS_MAX];     /* of added keys: name, NUL, URI, NUL */
+    bool key_abandoned[KEYS_MAX]; /* added, and no signer had it: no core knows its index */
     uint32_t map_epoch[SIGNERS_MAX][EPOCHS_KEPT];
     bool pin_refused[TOKENS_MAX];
     struct login_turn login_turn[TOKENS_MAX];
@@ -46,7 +48,7 @@ struct wake_page {
 /* The page that all these flags lie in, or NULL. */
 const struct wake_page *wake_page_of(const struct wake *wakes, uint32_t core_count);
 /* The memory of the process that runs now, or ran last. */
-static inline struct shm_signer *shm_of(struct signer *signer)
+static inline struct shm_signer *shm_of(const struct signer *signer)
 {
     return atomic_load_explicit(&signer->maps[signer->epoch % EPOCHS_KEPT], memory_order_relaxed);
 }
@@ -54,5 +56,10 @@ void supervise_one(struct hsm *hsm, struct signer *signer, uint64_t now);
 /* Lets the next signer of each token log in. */
 void supervise_logins(struct hsm *hsm);
 void kill_signer(struct hsm *hsm, struct signer *signer, const char *why);
+bool key_is_sane(const struct hsm_key_config *key, uint32_t token_count);
+/* Who serves keys[index], and how. */
+void key_init(struct hsm *hsm, uint32_t index);
+/* Why this signer does not serve this key; ERR_OK when it does. */
+enum err key_error(const struct signer *signer, uint32_t key);
 
 #endif

@@ -1,6 +1,6 @@
 #include "hsm/queue/wire.h"
 
-enum { WIRE_VERSION = 1 };
+enum { WIRE_VERSION = 2 };
 
 /* Length with the NUL, then the text and the NUL; NULL is length 0. */
 static void put_text(struct writer *writer, const char *text)
@@ -44,6 +44,7 @@ void wire_put(struct writer *writer, const struct wire_signer *config)
     writer_put_u32(writer, config->parent_pid);
     writer_put_u32(writer, config->core_count);
     writer_put(writer, bytes_of(config->wake_index, sizeof(config->wake_index)));
+    writer_put_u8(writer, (uint8_t)config->log_level);
     writer_put_u32(writer, config->sessions);
     writer_put_u8(writer, config->allow_network);
     put_text(writer, config->name);
@@ -61,6 +62,8 @@ void wire_put(struct writer *writer, const struct wire_signer *config)
         put_text(writer, key->uri);
         writer_put_u32(writer, key->mechanism);
         writer_put_u8(writer, key->allow_extractable);
+        writer_put_u8(writer, key->has_spki);
+        writer_put(writer, bytes_of(key->spki_sha256, sizeof(key->spki_sha256)));
     }
 }
 
@@ -70,9 +73,19 @@ static bool get_key(struct bytes *reader, struct wire_key *out)
     if (!bytes_get_u32(reader, &out->index) || out->index >= KEYS_MAX ||
         !get_text(reader, &out->name) || !get_text(reader, &out->uri) || out->name == NULL ||
         out->uri == NULL || !bytes_get_u32(reader, &mechanism) || mechanism >= SIGN_MECH_COUNT ||
-        !get_bool(reader, &out->allow_extractable))
+        !get_bool(reader, &out->allow_extractable) || !get_bool(reader, &out->has_spki) ||
+        !bytes_copy(reader, out->spki_sha256, sizeof(out->spki_sha256)))
         return false;
     out->mechanism = (enum sign_mechanism)mechanism;
+    return true;
+}
+
+static bool get_level(struct bytes *reader, enum log_level *out)
+{
+    uint8_t value;
+    if (!bytes_get_u8(reader, &value) || value > LOG_DEBUG)
+        return false;
+    *out = (enum log_level)value;
     return true;
 }
 
@@ -83,11 +96,12 @@ bool wire_get(struct bytes data, struct wire_signer *out)
     if (!bytes_get_u32(&data, &version) || version != WIRE_VERSION ||
         !bytes_get_u32(&data, &config.parent_pid) || !bytes_get_u32(&data, &config.core_count) ||
         !bytes_copy(&data, config.wake_index, sizeof(config.wake_index)) ||
-        !bytes_get_u32(&data, &config.sessions) || !get_bool(&data, &config.allow_network) ||
-        !get_text(&data, &config.name) || !get_text(&data, &config.module_path) ||
-        !get_text(&data, &config.uri) || !get_text(&data, &config.pin_file) ||
-        !get_text(&data, &config.pin_env) || !get_text(&data, &config.pin_credential) ||
-        !get_text(&data, &config.rv_classes) || !bytes_get_u32(&data, &config.key_count))
+        !get_level(&data, &config.log_level) || !bytes_get_u32(&data, &config.sessions) ||
+        !get_bool(&data, &config.allow_network) || !get_text(&data, &config.name) ||
+        !get_text(&data, &config.module_path) || !get_text(&data, &config.uri) ||
+        !get_text(&data, &config.pin_file) || !get_text(&data, &config.pin_env) ||
+        !get_text(&data, &config.pin_credential) || !get_text(&data, &config.rv_classes) ||
+        !bytes_get_u32(&data, &config.key_count))
         return false;
     if (config.core_count == 0 || config.core_count > CORES_MAX || config.sessions == 0 ||
         config.sessions > SESSIONS_PER_SIGNER_MAX || config.key_count > KEYS_MAX ||

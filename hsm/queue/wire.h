@@ -7,6 +7,7 @@
 #ifndef CERTMILL_HSM_WIRE_H
 #define CERTMILL_HSM_WIRE_H
 
+#include "base/log.h"
 #include "hsm/queue/queue.h"
 
 enum { WIRE_MAX = 256 * 1024 };
@@ -18,6 +19,7 @@ enum {
     SIGNER_FD_WAKE_FLAGS,
     SIGNER_FD_NOTIFY, /* eventfd: the supervisor should look */
     SIGNER_FD_PARENT, /* pipe: end of file when the engine is gone or wants it to stop */
+    SIGNER_FD_KEYS,   /* eventfd of this signer: look for keys, see shm.h */
     SIGNER_FD_CORE_0, /* eventfd of core 0, then of the others */
 };
 
@@ -27,12 +29,15 @@ struct wire_key {
     const char *uri;
     enum sign_mechanism mechanism;
     bool allow_extractable;
+    bool has_spki;
+    uint8_t spki_sha256[32];
 };
 
 struct wire_signer {
     uint32_t parent_pid;
     uint32_t core_count;
     uint8_t wake_index[CORES_MAX]; /* of each core's flag in the shared page */
+    enum log_level log_level;      /* the engine's */
     uint32_t sessions;
     bool allow_network;
     const char *name;

@@ -253,6 +253,12 @@ static void publish_core(struct station *station, uint16_t core_index, const str
     wake_signal(&station->wakes[core_index]);
 }
 
+/* 1: 0, 2: 1, 3 and 4: 2, ... SIGN_BATCH_MAX: the last. */
+static uint32_t batch_bucket(uint32_t count)
+{
+    return count <= 1 ? 0 : 32 - (uint32_t)__builtin_clz(count - 1);
+}
+
 void intake_publish(struct station *station, const struct slot_ref refs[],
                     const struct shm_done results[], uint32_t count)
 {
@@ -263,6 +269,8 @@ void intake_publish(struct station *station, const struct slot_ref refs[],
         publish_core(station, (uint16_t)__builtin_ctzll(cores), refs, results, count);
     struct shm_signer *shm = station->shm;
     atomic_fetch_add_explicit(&shm->batches_total, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&shm->batches_by_size[batch_bucket(count)], 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&shm->batch_jobs_total, count, memory_order_relaxed);
 }
 
 void intake_wake_all(struct station *station)

@@ -39,6 +39,7 @@ static bool attach(struct station *station)
     size_t len;
     if (!map_fd(SIGNER_FD_CONFIG, 0, &mem, &len) || !wire_get(bytes_of(mem, len), &station->config))
         return false;
+    station->key_count = station->config.key_count;
     uint32_t cores = station->config.core_count;
     if (!map_fd(SIGNER_FD_SHM, shm_len(cores), &mem, &len))
         return false;
@@ -76,12 +77,6 @@ static struct worker *start_workers(struct station *station)
     for (uint32_t i = 0; workers != NULL && i < station->config.sessions; i++) {
         workers[i].station = station;
         workers[i].index = i;
-        for (uint32_t k = 0; k < station->config.key_count; k++) {
-            struct worker_key *key = calloc(1, sizeof(*key));
-            if (key == NULL)
-                return NULL;
-            workers[i].keys[station->config.keys[k].index] = key;
-        }
         if (pthread_create(&workers[i].thread, NULL, worker_main, &workers[i]) != 0)
             return NULL;
     }
@@ -123,8 +118,13 @@ static int serve(struct station *station)
     if (workers == NULL || !wait_settled(station, workers))
         return SIGNER_EXIT_FAILED;
     station_set_state(station, SHM_READY);
-    while (!engine_is_gone(CHECK_KEYS_MS))
-        station_check_keys(station, true);
+    bool look = false;
+    while (!engine_wants(CHECK_KEYS_MS, &look)) {
+        if (look)
+            station_look(station);
+        else
+            station_check_keys(station, true);
+    }
     atomic_store_explicit(&station->stop, true, memory_order_relaxed);
     intake_wake_all(station);
     if (join_workers(station, workers))
@@ -143,6 +143,7 @@ int main(void)
         fputs("certmill-signer: started by certmilld, not by hand\n", stderr);
         return SIGNER_EXIT_CONFIG;
     }
+    log_set_level(station.config.log_level);
     /* after prctl, since the engine may have died before it */
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != (pid_t)station.config.parent_pid)
         return SIGNER_EXIT_FAILED;

@@ -43,7 +43,9 @@ struct pin {
 };
 
 struct station {
-    struct wire_signer config;
+    struct wire_signer config;  /* keys: up to key_count below, which grows */
+    _Atomic uint32_t key_count; /* main adds; a key below it does not change */
+    uint32_t keys_taken;        /* of shm->added; main alone */
     struct shm_signer *shm;
     struct shm_core cores[CORES_MAX];
     struct wake wakes[CORES_MAX];
@@ -80,7 +82,7 @@ struct worker {
     uint32_t index;
     struct p11_session *session;
     uint32_t generation;
-    struct worker_key *keys[KEYS_MAX]; /* for the configured ones */
+    struct worker_key *keys[KEYS_MAX]; /* NULL: not looked for yet */
     _Atomic bool settled;              /* its first session is open, or could not be opened */
     bool woken;                        /* it was taken out of `sleepers` and is in `searching` */
     uint64_t batch_service_ns;         /* of the last batch, */
@@ -103,6 +105,8 @@ __attribute__((format(printf, 2, 3))) void station_error(struct station *station
 int station_open(struct station *station);
 /* Or wants this process to stop. */
 bool engine_is_gone(int timeout_ms);
+/* The same; *out_look: it wants keys looked for, which ends the wait. */
+bool engine_wants(int timeout_ms, bool *out_look);
 void station_set_state(struct station *station, enum shm_state state);
 /* With a read lock of module_lock. */
 enum err station_session(struct worker *worker, struct p11_error *error);
@@ -115,6 +119,8 @@ enum err station_login(struct station *station, struct p11_error *error);
 void station_reinitialize(struct station *station, uint32_t generation);
 /* Looks again for keys that were not there. */
 void station_check_keys(struct station *station, bool only_missing);
+/* What the engine asked for: takes added keys, and looks for one. */
+void station_look(struct station *station);
 _Noreturn void station_pin_refused(struct station *station, const char *why);
 void station_close(struct station *station);
 

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "crypto/digest.h"
 #include "hsm/signer/signer.h"
 
 #define REINIT_MIN_NS (1000 * NS_PER_MS)
@@ -28,6 +29,17 @@ bool engine_is_gone(int timeout_ms)
 {
     struct pollfd parent = {.fd = SIGNER_FD_PARENT, .events = POLLIN};
     return poll(&parent, 1, timeout_ms) > 0;
+}
+
+bool engine_wants(int timeout_ms, bool *out_look)
+{
+    struct pollfd fds[2] = {{.fd = SIGNER_FD_PARENT, .events = POLLIN},
+                            {.fd = SIGNER_FD_KEYS, .events = POLLIN}};
+    uint64_t count;
+    bool ready = poll(fds, 2, timeout_ms) > 0;
+    *out_look = ready && fds[1].revents != 0 &&
+                read(SIGNER_FD_KEYS, &count, sizeof(count)) == (ssize_t)sizeof(count);
+    return ready && fds[0].revents != 0;
 }
 
 void station_error(struct station *station, const char *fmt, ...)
@@ -113,8 +125,11 @@ static enum err login_now(struct station *station, struct p11_error *error)
     atomic_fetch_add_explicit(&station->shm->logins, 1, memory_order_relaxed);
     enum err err = p11_login(station->anchor, bytes_of(station->pin.text, station->pin.len), error);
     if (err == ERR_PIN_WRONG || (error->rv != 0 && err != ERR_OK &&
-                                 rv_class_of(&station->overrides, error->rv) == RV_CLASS_PIN))
+                                 rv_class_of(&station->overrides, error->rv) == RV_CLASS_PIN)) {
+        atomic_fetch_add_explicit(&station->shm->errors_by_class[RV_CLASS_PIN], 1,
+                                  memory_order_relaxed);
         station_pin_refused(station, error->text); /* and its turn does not end but with it */
+    }
     login_end(station);
     return err;
 }
@@ -142,35 +157,109 @@ static enum err look_at_key(struct station *station, const struct wire_key *want
                  key_alg_name(key.alg));
         err = ERR_CONFIG;
     }
+    if (err == ERR_OK && wanted->has_spki && key.spki_len != 0) {
+        uint8_t hash[SHA256_LEN];
+        sha256_once(bytes_of(key.spki_der, key.spki_len), hash);
+        if (memcmp(hash, wanted->spki_sha256, sizeof(hash)) != 0) {
+            snprintf(error->text, sizeof(error->text),
+                     "not the key that the certificate certifies");
+            err = ERR_CONFIG;
+        }
+    }
     return err;
+}
+
+/* With module_lock and login_lock, logged in. */
+static void check_key(struct station *station, const struct wire_key *wanted, bool only_changes)
+{
+    _Atomic uint32_t *state = &station->shm->key_state[wanted->index];
+    uint32_t before = atomic_load_explicit(state, memory_order_relaxed);
+    struct p11_error error = {0};
+    enum err err = look_at_key(station, wanted, &error);
+    if (only_changes && err != ERR_OK && err != ERR_KEY_NOT_FOUND && err != ERR_CONFIG)
+        return; /* the token is failing: nothing is known of the key */
+    atomic_store_explicit(state, err, memory_order_release);
+    if (err == before && only_changes)
+        return;
+    if (err == ERR_OK) {
+        if (before != ERR_OK)
+            log_info("key-found", "token=%s key=%s", station->config.name, wanted->name);
+        return;
+    }
+    log_error("key-not-usable", "token=%s key=%s code=%s reason=\"%s\"", station->config.name,
+              wanted->name, err_code(err), error.text);
+    station_error(station, "key %s: %s", wanted->name, error.text);
+}
+
+/* Is a key missing, and is there a session to look for it with? With the login lock. */
+static bool is_ready_to_look(struct station *station, uint32_t count, bool only_missing)
+{
+    bool missing = !only_missing;
+    for (uint32_t i = 0; i < count; i++)
+        missing |= atomic_load_explicit(&station->shm->key_state[station->config.keys[i].index],
+                                        memory_order_relaxed) != ERR_OK;
+    struct p11_error error = {0};
+    return missing && login_now(station, &error) == ERR_OK;
 }
 
 void station_check_keys(struct station *station, bool only_missing)
 {
+    uint32_t count = atomic_load_explicit(&station->key_count, memory_order_relaxed);
     pthread_rwlock_rdlock(&station->module_lock);
     pthread_mutex_lock(&station->login_lock);
-    for (uint32_t i = 0; station->anchor != NULL && i < station->config.key_count; i++) {
+    bool there = is_ready_to_look(station, count, only_missing);
+    for (uint32_t i = 0; there && i < count; i++) {
         const struct wire_key *wanted = &station->config.keys[i];
-        _Atomic uint32_t *state = &station->shm->key_state[wanted->index];
-        uint32_t before = atomic_load_explicit(state, memory_order_relaxed);
-        if (only_missing && before == ERR_OK)
-            continue;
-        struct p11_error error = {0};
-        enum err err = look_at_key(station, wanted, &error);
-        atomic_store_explicit(state, err, memory_order_relaxed);
-        if (err == before && only_missing)
-            continue;
-        if (err == ERR_OK) {
-            if (only_missing)
-                log_info("key-found", "token=%s key=%s", station->config.name, wanted->name);
-        } else {
-            log_error("key-not-usable", "token=%s key=%s code=%s reason=\"%s\"",
-                      station->config.name, wanted->name, err_code(err), error.text);
-            station_error(station, "key %s: %s", wanted->name, error.text);
-        }
+        if (!only_missing || atomic_load_explicit(&station->shm->key_state[wanted->index],
+                                                  memory_order_relaxed) != ERR_OK)
+            check_key(station, wanted, only_missing);
     }
     pthread_mutex_unlock(&station->login_lock);
     pthread_rwlock_unlock(&station->module_lock);
+}
+
+/* The engine writes an entry once, before the count that says it is there. */
+static void take_added(struct station *station)
+{
+    struct shm_signer *shm = station->shm;
+    uint32_t added = atomic_load_explicit(&shm->added_count, memory_order_acquire);
+    uint32_t count = atomic_load_explicit(&station->key_count, memory_order_relaxed);
+    for (; station->keys_taken < added && station->keys_taken < KEYS_MAX && count < KEYS_MAX;
+         count++) {
+        const struct shm_key *entry = &shm->added[station->keys_taken++];
+        struct wire_key *key = &station->config.keys[count];
+        *key = (struct wire_key){
+            .index = entry->index % KEYS_MAX,
+            .name = entry->name,
+            .uri = entry->uri,
+            .mechanism = (enum sign_mechanism)entry->mechanism,
+            .allow_extractable = entry->allow_extractable != 0,
+            .has_spki = entry->has_spki != 0,
+        };
+        memcpy(key->spki_sha256, entry->spki_sha256, sizeof(key->spki_sha256));
+    }
+    atomic_store_explicit(&station->key_count, count, memory_order_release);
+}
+
+void station_look(struct station *station)
+{
+    struct shm_signer *shm = station->shm;
+    uint32_t wanted = atomic_load_explicit(&shm->look_wanted, memory_order_acquire);
+    uint32_t index = atomic_load_explicit(&shm->look_key, memory_order_relaxed);
+    take_added(station);
+    uint32_t count = atomic_load_explicit(&station->key_count, memory_order_relaxed);
+    pthread_rwlock_rdlock(&station->module_lock);
+    pthread_mutex_lock(&station->login_lock);
+    struct p11_error error = {0};
+    bool there = login_now(station, &error) == ERR_OK;
+    for (uint32_t i = 0; there && i < count; i++) {
+        if (station->config.keys[i].index == index)
+            check_key(station, &station->config.keys[i], false);
+    }
+    pthread_mutex_unlock(&station->login_lock);
+    pthread_rwlock_unlock(&station->module_lock);
+    atomic_store_explicit(&shm->look_done, wanted, memory_order_release);
+    notify();
 }
 
 /* --- sessions --- */
@@ -185,8 +274,10 @@ enum err station_session(struct worker *worker, struct p11_error *error)
     }
     if (worker->session != NULL)
         return ERR_OK;
-    for (uint32_t i = 0; i < station->config.key_count; i++)
-        worker->keys[station->config.keys[i].index]->known = false;
+    for (uint32_t i = 0; i < KEYS_MAX; i++) {
+        if (worker->keys[i] != NULL)
+            worker->keys[i]->known = false;
+    }
     /* One at a time: SoftHSM, for one, lists its tokens through gmtime, whose result is shared. */
     pthread_mutex_lock(&station->login_lock);
     enum err err =
@@ -265,6 +356,7 @@ int station_open(struct station *station)
                   err_code(err), error.text);
         return err == ERR_CONFIG ? SIGNER_EXIT_CONFIG : SIGNER_EXIT_FAILED;
     }
+    log_debug("token-open", "token=%s", station->config.name);
     station_set_state(station, SHM_LOGGED_IN);
     station_check_keys(station, false);
     return SIGNER_EXIT_OK;

@@ -1,3 +1,5 @@
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -16,7 +18,8 @@ enum {
 
 static const struct wire_key *config_of(const struct station *station, uint32_t key_index)
 {
-    for (uint32_t i = 0; i < station->config.key_count; i++) {
+    uint32_t count = atomic_load_explicit(&station->key_count, memory_order_acquire);
+    for (uint32_t i = 0; i < count; i++) {
         if (station->config.keys[i].index == key_index)
             return &station->config.keys[i];
     }
@@ -29,8 +32,13 @@ static enum err find_key(struct worker *worker, const struct wire_key *wanted,
                          struct p11_error *error, bool *out_login_lost)
 {
     struct worker_key *slot = worker->keys[wanted->index];
-    if (slot->known)
+    if (slot != NULL && slot->known)
         return ERR_OK;
+    if (slot == NULL && (slot = calloc(1, sizeof(*slot))) == NULL) {
+        snprintf(error->text, sizeof(error->text), "out of memory");
+        return ERR_NO_SPACE;
+    }
+    worker->keys[wanted->index] = slot;
     enum err err = p11_key_find(worker->session, wanted->uri, &slot->key, error);
     if (err == ERR_OK)
         err = p11_key_check(&slot->key, wanted->allow_extractable, error);
@@ -108,7 +116,8 @@ static bool mend(struct worker *worker, enum rv_class class, uint32_t generation
     case RV_CLASS_LOGIN:
         return login_again(worker, error);
     case RV_CLASS_FIND_KEY:
-        worker->keys[key_index]->known = false;
+        if (worker->keys[key_index] != NULL)
+            worker->keys[key_index]->known = false;
         return true;
     case RV_CLASS_REINIT:
         station_reinitialize(worker->station, generation);
@@ -239,7 +248,8 @@ static bool first_session(struct worker *worker)
     bool login_lost = false;
     pthread_rwlock_rdlock(&station->module_lock);
     enum err err = station_session(worker, &error);
-    for (uint32_t i = 0; err == ERR_OK && i < station->config.key_count; i++) {
+    uint32_t count = atomic_load_explicit(&station->key_count, memory_order_acquire);
+    for (uint32_t i = 0; err == ERR_OK && i < count; i++) {
         struct p11_error key_error;
         if (find_key(worker, &station->config.keys[i], &key_error, &login_lost) != ERR_OK)
             continue; /* station_check_keys has told */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/secret.h"
 #include "hsm/sim/sim.h"
@@ -161,11 +162,24 @@ static void stop(void)
     vault_close(&sim.vault);
 }
 
+/* The description beside this very file of the module, when there is one: so that a program with
+ * several copies of the module has several devices. Else what the environment names, or NULL. */
+static const char *find_description(char own[PATH_MAX])
+{
+    Dl_info self;
+    if (dladdr((const void *)(uintptr_t)&find_description, &self) && self.dli_fname &&
+        (size_t)snprintf(own, PATH_MAX, "%s.yaml", self.dli_fname) < PATH_MAX &&
+        access(own, F_OK) == 0)
+        return own;
+    const char *named = getenv("CERTMILL_HSMSIM_CONFIG");
+    return named && *named ? named : NULL;
+}
+
 static bool start(void)
 {
-    char error[DESCRIBE_ERROR_MAX];
-    const char *path = getenv("CERTMILL_HSMSIM_CONFIG");
-    if (!path || !*path) {
+    char error[DESCRIBE_ERROR_MAX], own[PATH_MAX];
+    const char *path = find_description(own);
+    if (!path) {
         say("CERTMILL_HSMSIM_CONFIG must name the description (YAML) of the device to play");
         return false;
     }
@@ -484,10 +498,11 @@ static CK_RV context_login(struct session *session, struct bytes pin)
 CK_RV C_Login(CK_SESSION_HANDLE handle, CK_USER_TYPE user, CK_BYTE *pin, CK_ULONG pin_len)
 {
     struct session *session;
+    if (atomic_load_explicit(&sim.is_ready, memory_order_acquire))
+        board_add(&sim.place, BOARD_login_calls); /* also those that a fault answers */
     CK_RV rv = session_enter(handle, CALL_LOGIN, &session);
     if (rv != CKR_OK)
         return rv;
-    board_add(&sim.place, BOARD_login_calls);
     pthread_mutex_lock(&sim.lock);
     if (!pin && pin_len > 0)
         rv = CKR_ARGUMENTS_BAD;

@@ -33,8 +33,9 @@ SPY = next((p for p in ("/usr/lib/x86_64-linux-gnu/pkcs11-spy.so", "/usr/lib/aar
 SECRET_PIN = "83456129"
 CA_INIT = ("ca", "init", "--ca", "issuing", "--subject", "CN=Issuing CA,O=Example", "--root-subject",
            "CN=Root CA,O=Example")
-COMMANDS = ["status", "cert list", "cert show", "cert find", "line list", "device show", "journal list",
-            "journal verify", "ca init", "ca csr", "ca import", "ca show", "key list", "key generate", "key label",
+COMMANDS = ["status", "cert list", "cert show", "cert find", "revoke", "crl publish", "crl show", "crl fetch",
+            "line list", "device show", "journal list", "journal verify", "ca init", "ca csr", "ca import",
+            "ca rollover", "ca show", "key list", "key generate", "key label",
             "key attest", "token init", "token list", "token info", "station hash-password", "config check",
             "config sample", "version"]
 
@@ -732,6 +733,43 @@ def test_status(running):
     assert set(status) == set(direct) and status["store"] == direct["store"]
     text = running.tool("status")
     assert "healthy" in text and "softhsm  up" in text and "device-already-provisioned" in text
+    assert re.search(r"TOKEN +SIGNERS UP +BREAKERS OPEN +WAITING +IN FLIGHT +SIGNED +JOBS/BATCH +MS P50 +MS P99 +ERRORS\n"
+                     r"softhsm +1 of 1 +0 +0 +0 +5 +1\.0 +\d+\.\d +\d+\.\d +-\n", text), text
+
+
+def test_status_of_tokens_is_what_metrics_say(running):
+    token, = running.tool_json("status")["tokens"]
+    metrics = running.admin("/metrics")[1]
+
+    def row(name, **labels):
+        labels = dict(token="softhsm", **labels)
+        return float(re.search(rf"^certmill_{name}\{{{','.join(f'{k}=.{re.escape(v)}.' for k, v in labels.items())}}} (\S+)$",
+                               metrics, re.M)[1])
+
+    assert token["token"] == "softhsm" and token["errors"] == dict.fromkeys(
+        ("retry", "reopen", "login", "find-key", "reinit", "fatal", "pin"), 0)
+    for name, key in (("token_jobs_waiting", "waiting"), ("token_jobs_in_flight", "in_flight"), ("token_signers", "signers"),
+                      ("token_signers_up", "signers_up"), ("token_breakers_open", "breakers_open"),
+                      ("token_signatures_total", "signed"), ("token_deadlines_passed_total", "deadlines_passed"),
+                      ("token_wrong_signatures_total", "wrong_signatures"), ("token_logins_total", "logins"),
+                      ("token_batch_jobs_count", "batches")):
+        assert row(name) == token[key], name
+    assert (token["signed"], token["logins"], token["signers_up"]) == (5, 1, 1)
+    assert all(row("token_errors_total", **{"class": c}) == 0 for c in token["errors"])
+    assert row("token_batch_jobs_sum") == 5 and 0 < row("token_service_seconds_sum") < 5
+    for name in ("token_batch_jobs", "token_service_seconds"):
+        counts = [float(v) for v in re.findall(rf'^certmill_{name}_bucket\{{token="softhsm",le=".*"}} (\S+)$', metrics, re.M)]
+        assert counts == sorted(counts) and counts[-1] == row(f"{name}_count") == row(f"{name}_bucket", le="+Inf") > 0
+    assert token["service_ms"]["p50"] <= token["service_ms"]["p99"] <= token["service_ms"]["p999"] < 5000
+    heads = re.findall(r"^# TYPE (\S+) ", metrics, re.M)
+    assert len(heads) == len(set(heads)), "Prometheus refuses a name that is described twice"
+
+
+@pytest.mark.parametrize("level", ["debug", "info"])
+def test_signers_log_at_the_daemons_level(level):
+    with Appliance(cores=1, config=lambda config: config["log"].update(level=level)) as a:
+        assert a.admin("/health")[0] == 200
+        assert ("certmill-signer" in a.log_text() and "debug token-open token=softhsm" in a.log_text()) == (level == "debug")
 
 
 def test_status_without_a_daemon(bench):

@@ -3,6 +3,7 @@ of its description be seen from outside?"""
 import json
 import os
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -289,6 +290,16 @@ def test_no_description(tmp_path):
     assert "CERTMILL_HSMSIM_CONFIG must name" in sim.fails("--list-slots", login=False)
 
 
+def test_a_copy_of_the_module_has_the_description_beside_it(sim):
+    sim.generate("EC:prime256v1", "01")
+    copy = sim.dir / "copy.so"
+    shutil.copy(MODULE, copy)
+    (sim.dir / "copy.so.yaml").write_text("token: {directory: other, serial: beside}\n")
+    listing = sim.tool("--list-slots", module=copy).stdout
+    assert b"uninitialized" in listing and b"sim token" not in listing
+    assert b"sim token" in sim.tool("--list-slots").stdout
+
+
 # --- faults, seen from outside ----------------------------------------------------------------------
 
 @pytest.fixture
@@ -311,8 +322,9 @@ def test_error_injection(signer):
     assert code != 0 and "CKR_DEVICE_ERROR" in text
     assert attempt(signer)[0] == 0
     signer.control({"kind": "error", "calls": ["login"], "answer": "CKR_FUNCTION_FAILED"})
+    logins = signer.status()["login_calls"]
     code, text = attempt(signer)
-    assert code != 0 and "CKR_FUNCTION_FAILED" in text
+    assert code != 0 and "CKR_FUNCTION_FAILED" in text and signer.status()["login_calls"] == logins + 1
     signer.control()
     assert attempt(signer)[0] == 0
     assert signer.status()["errors"] == 3
@@ -410,3 +422,15 @@ def test_latency_as_described():
         assert 0.8 < latency[p]["sleep_ratio"] < 1.25
     assert latency[1]["ratio"] > 0.95
     assert report["rate"]["ratio"] < 1.02  # no device is faster than it is described
+
+
+@pytest.mark.skipif(bool(SANITIZE), reason="figures of an instrumented build say nothing")
+def test_the_queue_is_measured_against_the_bare_loop():
+    """The figures are the benchmark's business, on a quiet machine; here, that it measures all three."""
+    report = json.loads(cm.run([cm.BIN / "micro_hsm", "--t6", "--json", "--seconds", "1", "--rounds", "1"], timeout=120).stdout)
+    contests = {row["name"]: row for row in report["contests"]}
+    assert list(contests) == ["softhsm, 1 signer", "softhsm, 2 signers", "sim"] and report["two_over_one"] > 0
+    assert all(row["failed"] == 0 and row["queue_per_s"] > 0 and row["bare_per_s"] > 0 for row in contests.values())
+    assert (contests["sim"]["sessions"], contests["softhsm, 2 signers"]["signers"]) == (124, 2)
+    assert contests["sim"]["bare_per_s"] < 22143 * 1.05  # 31 engines of 1.4 ms
+    assert contests["sim"]["latency_p50_us"] >= 1400

@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import tempfile
 import time
@@ -148,6 +149,34 @@ class TestCA:
         return folder / f"{stem}.pem", folder / f"{stem}.key"
 
 
+# --- a simulated HSM ----------------------------------------------------------------------------
+
+class SimDevice:
+    """A copy of the simulator's module with its own description beside it; see deploy/sample/hsmsim.yaml."""
+
+    def __init__(self, folder, description):
+        self.dir = Path(folder)
+        self.dir.mkdir()
+        self.module = self.dir / "sim.so"
+        shutil.copy(BIN / "libcertmill-hsmsim.so", self.module)
+        self.description = dict({"token": {"directory": "token", "serial": self.dir.name}, "control": "control.yaml"},
+                                **description)
+        (self.dir / "sim.so.yaml").write_text(to_yaml(self.description))
+
+    def control(self, *faults):
+        """Faults from now on, instead of those before; written beside and renamed, as its users must."""
+        beside = self.dir / "control.new"
+        beside.write_text(json.dumps({"faults": list(faults)}))
+        beside.rename(self.dir / "control.yaml")
+
+    def status(self):
+        """The device's own counters: hsm/sim/board.h."""
+        raw = (self.dir / "token/status").read_bytes()
+        head, *lines = raw.split(b"\0")[0].decode().splitlines()
+        assert head == "certmill-hsmsim status 1"
+        return {name: struct.unpack_from("<Q", raw, int(at))[0] for name, at in (line.split() for line in lines)}
+
+
 # --- the appliance ------------------------------------------------------------------------------
 
 def to_yaml(value, indent=0):
@@ -156,10 +185,13 @@ def to_yaml(value, indent=0):
 
 
 class Appliance:
-    """with Appliance() as a: a.enroll(...)"""
+    """with Appliance() as a: a.enroll(...)
+
+    token="sim": a simulated HSM for each description in `sims`, all with the same key; app.sims are their SimDevices
+    and their tokens' names sim-0, sim-1..."""
 
     def __init__(self, lines=None, profiles=None, config=None, cores=2, token="softhsm", sessions=4, signers=1,
-                 verify_one_in=1, start=True, env=None, folder=None, ca_key="p256"):
+                 verify_one_in=1, start=True, env=None, folder=None, ca_key="p256", sims=({},)):
         self.own_folder = folder is None
         self.dir = Path(folder or tempfile.mkdtemp(prefix="certmill-test-"))
         self.port = free_port()
@@ -171,6 +203,7 @@ class Appliance:
         self.ca_key = ca_key
         for sub in ("tokens", "ca", "tls", "run"):
             (self.dir / sub).mkdir(exist_ok=True)
+        self.sims = [SimDevice(self.dir / f"sim-{i}", sim) for i, sim in enumerate(sims)] if token == "sim" else []
         self.server_ca = TestCA("Test Server CA")
         self.station_ca = TestCA("Test Station CA")
         self.config = self.default_config(lines, profiles, cores, token, sessions, signers, verify_one_in)
@@ -178,9 +211,11 @@ class Appliance:
             config(self.config)
         self._prepare(token)
         self.write_config()
-        if token == "softhsm":
+        if token in ("softhsm", "sim"):
             self.tool("ca", "init", "--ca", "issuing", "--subject", "CN=Test Issuing CA,O=Test Factory",
                       "--root-subject", "CN=Test Root CA,O=Test Factory", "--key-type", self.ca_key)
+        for other in self.sims[1:]:  # the same token again, with the same keys
+            shutil.copytree(self.sims[0].dir / "token", other.dir / "token", ignore=shutil.ignore_patterns("status"))
         if start:
             self.start()
 
@@ -198,7 +233,9 @@ class Appliance:
             "softhsm": {"name": "softhsm", "module": SOFTHSM_MODULE, "uri": "pkcs11:token=certmill"},
             "null": {"name": "null", "module": str(BIN / "libcertmill-nulltoken.so"), "uri": "pkcs11:token=null"},
         }
-        tok = dict(tokens[token], pin_file="pin", signers=signers, sessions=sessions, verify_one_in=verify_one_in)
+        chosen = [tokens[token]] if token != "sim" else [
+            {"name": sim.dir.name, "module": str(sim.module), "uri": "pkcs11:token=certmill"} for sim in self.sims]
+        toks = [dict(t, pin_file="pin", signers=signers, sessions=sessions, verify_one_in=verify_one_in) for t in chosen]
         return {
             "store": {"dir": "store", "map_size": 1 << 30},
             "cores": cores,
@@ -207,9 +244,11 @@ class Appliance:
             "tls": {"certificate": "tls/server.pem", "key": "tls/server.key"},
             "admin": {"socket": "run/admin.sock", "address": "127.0.0.1", "port": self.admin_port},
             "log": {"level": "info"},
-            "tokens": [tok],
+            "tokens": toks,
             "cas": [{"name": "issuing", "key": "pkcs11:object=issuing", "certificate": "ca/issuing.pem",
-                     "chain": ["ca/root.pem"], "test": True}],
+                     "chain": ["ca/root.pem"],
+                     # a list is a signature and a journal record, where tests count theirs
+                     "crl": {"every": "none"}}],
             "profiles": profiles or [{"name": "device", "base": "tls-device", "validity": "30d"},
                                      {"name": "idevid", "base": "idevid"}],
             "stations": [{"name": "station-1", "password_hash": hashed},
@@ -228,6 +267,9 @@ class Appliance:
         if token == "softhsm" and not any((self.dir / "tokens").iterdir()):
             run(["softhsm2-util", "--init-token", "--free", "--label", "certmill", "--pin", PIN, "--so-pin", PIN],
                 env=self.env)
+        if token == "sim":
+            run([BIN / "certmill", "token", "init", "--module", self.sims[0].module, "--label", "certmill", "--pin-file",
+                 self.dir / "pin"], env=self.env)
         if token == "null":
             self._null_ca()
 

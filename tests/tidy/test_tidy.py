@@ -85,7 +85,7 @@ MAY_INCLUDE = {
     "engine": {"engine/base", "engine/pipeline", "engine/admin"},
     "hsm/queue": {"engine/base"},
     "hsm/p11": {"engine/base", "engine/asn1", "engine/crypto", "hsm/queue"},
-    "hsm/signer": {"engine/base", "hsm/queue", "hsm/p11"},
+    "hsm/signer": {"engine/base", "engine/crypto/digest.h", "hsm/queue", "hsm/p11"},
     "hsm/null": {"engine/base", "engine/asn1", "engine/crypto"},
     "hsm/sim": {"engine/base", "engine/asn1", "engine/crypto"},
     "store": {"engine/base", "engine/crypto/digest.h"},
@@ -94,6 +94,7 @@ MAY_INCLUDE = {
     "bench": ENGINE | {"hsm/queue", "hsm/p11", "hsm/sim", "store"},
     "tests/unit": ENGINE | {"hsm/queue", "hsm/p11", "hsm/signer", "hsm/null", "hsm/sim", "store", "bench", "tools"},
     "tests/fuzz": ENGINE | {"hsm/queue", "hsm/p11", "hsm/signer", "store"},
+    "tests/lib": {"engine/base", "engine/asn1", "engine/proto"},
     "deploy/deps": set(),
 }
 
@@ -227,9 +228,11 @@ HEAP = {
     "engine/admin/admin.c": "an operator's question, on the main thread, bounded by the number of clients",
     "engine/admin/admin_text.c": "an operator's question, on the main thread",
     "engine/base/log.c": "once for each thread that logs",
+    "engine/ca/crl.c": "a revocation list, on the thread that makes them, bounded by CRL_DER_MAX",
     "engine/ca/profile.c": "configuration",
     "engine/config/config.c": "configuration",
     "engine/config/config_check.c": "configuration",
+    "engine/config/config_edit.c": "the operator's command line alone",
     "engine/config/config_places.c": "configuration",
     "engine/crypto/p256_lanes.c": "start",
     "engine/crypto/password.c": "a slow hash, beside the cores",
@@ -243,15 +246,19 @@ HEAP = {
     "engine/pipeline/appliance.c": "start",
     "engine/pipeline/core.c": "start",
     "engine/pipeline/costly.c": "start",
+    "engine/pipeline/crl_make.c": "a revocation list, on the thread that makes them, bounded by CRL_DER_MAX",
+    "engine/pipeline/crl_publisher.c": "start",
     "engine/pipeline/snapshot.c": "configuration",
     "hsm/p11/keys.c": "start and repair: finding keys in a token",
     "hsm/p11/module.c": "start",
     "hsm/p11/token.c": "start and repair: a session",
+    "hsm/queue/add_key.c": "configuration: the texts of a key that is added",
     "hsm/queue/queue.c": "start",
     "hsm/queue/spawn.c": "start of a signer",
     "hsm/queue/supervise.c": "start",
     "hsm/signer/intake.c": "start",
     "hsm/signer/main.c": "start",
+    "hsm/signer/worker.c": "the first use of a key: its handle, once for each worker",
     "store/reader.c": "an operator's question",
     "store/store.c": "start",
     "store/writer.c": "start",
@@ -277,7 +284,7 @@ FUNCTION_LINES_MAX = 80
 
 # Named exceptions, with their own bound.
 FUNCTION_LINES = {
-    "est_status": 110,  # a row for each error
+    "est_status": 120,  # a row for each error
     "test_from_text": 110,  # these are tables of cases
     "test_parts": 110,
     "test_extensions_in_a_request": 110,

@@ -253,6 +253,22 @@ static void test_configuration_words(void **state)
     assert_false(key_alg_from_name("", &alg, &bits));
 }
 
+static void test_hash_identifiers(void **state)
+{
+    (void)state;
+    for (enum hash_alg alg = HASH_SHA1; alg < HASH_ALG_COUNT; alg++) {
+        assert_int_equal(hash_alg_from_oid(hash_alg_oid(alg)), alg);
+        assert_int_equal(hmac_alg_from_oid(hmac_alg_oid(alg)), alg);
+        assert_int_equal(hash_alg_from_oid(hmac_alg_oid(alg)), HASH_NONE);
+        assert_int_equal(hmac_alg_from_oid(hash_alg_oid(alg)), HASH_NONE);
+    }
+    assert_int_equal(hmac_alg_from_oid(OID_HMAC_SHA1_IPSEC), HASH_SHA1);
+    assert_int_equal(hash_alg_oid(HASH_NONE).len, 0);
+    assert_int_equal(hmac_alg_oid(HASH_ALG_COUNT).len, 0);
+    assert_int_equal(hash_alg_from_oid((struct bytes){0}), HASH_NONE);
+    assert_int_equal(hmac_alg_from_oid((struct bytes){0}), HASH_NONE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -261,6 +277,7 @@ int main(void)
         cmocka_unit_test(test_pss),
         cmocka_unit_test(test_facts),
         cmocka_unit_test(test_configuration_words),
+        cmocka_unit_test(test_hash_identifiers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

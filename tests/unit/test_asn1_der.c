@@ -181,6 +181,39 @@ static bool u64_is(struct bytes der, uint64_t expected)
     return value == expected;
 }
 
+/* Reads it, and writes the same octets from what was read. */
+static bool i64_is(struct bytes der, int64_t expected)
+{
+    uint8_t room[16];
+    struct der_builder builder = der_builder_of(room, sizeof(room));
+    struct bytes reader = der, written;
+    int64_t value = 4711;
+    if (!der_get_i64(&reader, &value)) {
+        assert_int_equal(value, 4711);
+        assert_int_equal(reader.len, der.len);
+        return false;
+    }
+    assert_int_equal(reader.len, 0);
+    der_put_i64(&builder, value);
+    assert_true(der_finish(&builder, &written) && bytes_eq(written, der));
+    return value == expected;
+}
+
+static void test_signed_integers(void **state)
+{
+    (void)state;
+    assert_true(i64_is(B(0x02, 0x01, 0x00), 0));
+    assert_true(i64_is(B(0x02, 0x01, 0xff), -1));
+    assert_true(i64_is(B(0x02, 0x01, 0x80), -128));
+    assert_true(i64_is(B(0x02, 0x02, 0xff, 0x7f), -129));
+    assert_true(i64_is(B(0x02, 0x02, 0x00, 0x80), 128));
+    assert_true(i64_is(B(0x02, 0x08, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff), INT64_MAX));
+    assert_true(i64_is(B(0x02, 0x08, 0x80, 0, 0, 0, 0, 0, 0, 0), INT64_MIN));
+    assert_false(i64_is(B(0x02, 0x09, 0x00, 0x80, 0, 0, 0, 0, 0, 0, 0), 0)); /* 2^63 */
+    assert_false(i64_is(B(0x02, 0x02, 0xff, 0x80), -128));
+    assert_false(i64_is(B(0x02, 0x00), 0));
+}
+
 static bool integer_is_read(struct bytes der)
 {
     struct bytes reader = der, contents = {0};
@@ -446,7 +479,7 @@ int main(void)
         cmocka_unit_test(test_oids),     cmocka_unit_test(test_bit_strings),
         cmocka_unit_test(test_times),    cmocka_unit_test(test_strict_walk),
         cmocka_unit_test(test_utf8),     cmocka_unit_test(test_depth),
-        cmocka_unit_test(test_prefixes),
+        cmocka_unit_test(test_prefixes), cmocka_unit_test(test_signed_integers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -287,6 +287,25 @@ static void test_header_len(void **state)
     assert_int_equal(der_header_len(65536), 5);
 }
 
+static void test_set_of(void **state)
+{
+    (void)state;
+    uint8_t out[32];
+    struct bytes all, elements[] = {BYTES_LIT("\x04\x02\x01\x00"), BYTES_LIT("\x04\x01\x02"),
+                                    BYTES_LIT("\x02\x01\x07"), BYTES_LIT("\x04\x01\x02")};
+    struct der_builder builder = der_builder_of(out, sizeof out);
+    der_open(&builder, DER_SET);
+    der_put_set_of(&builder, elements, 4);
+    der_close(&builder);
+    assert_true(der_finish(&builder, &all));
+    assert_true(bytes_eq(all, BYTES_LIT("\x31\x0d\x02\x01\x07\x04\x01\x02\x04\x01\x02"
+                                        "\x04\x02\x01\x00")));
+    builder = der_builder_of(out, sizeof out);
+    der_put_set_of(&builder, NULL, 0);
+    assert_true(der_finish(&builder, &all));
+    assert_int_equal(all.len, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -298,6 +317,7 @@ int main(void)
         cmocka_unit_test(test_sticky_errors),
         cmocka_unit_test(test_longest),
         cmocka_unit_test(test_header_len),
+        cmocka_unit_test(test_set_of),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,13 +10,27 @@
 #include "asn1/oid.h"
 
 /* Dotted values copied from the RFCs and from X.520, not from oid.c. */
+struct assigned {
+    const struct bytes *oid;
+    const char *dotted;
+};
+
+static void check_assigned(const struct assigned *one)
+{
+    uint8_t octets[32];
+    char text[64];
+    size_t len;
+    assert_true(oid_is_valid(*one->oid));
+    oid_to_text(*one->oid, text, sizeof(text));
+    assert_string_equal(text, one->dotted);
+    assert_true(oid_from_text(one->dotted, octets, sizeof(octets), &len));
+    assert_true(bytes_eq(bytes_of(octets, len), *one->oid));
+}
+
 static void test_assigned_values(void **state)
 {
     (void)state;
-    const struct {
-        const struct bytes *oid;
-        const char *dotted;
-    } all[] = {
+    const struct assigned all[] = {
         {&OID_AT_COMMON_NAME, "2.5.4.3"},
         {&OID_AT_SERIAL_NUMBER, "2.5.4.5"},
         {&OID_AT_COUNTRY, "2.5.4.6"},
@@ -66,16 +80,36 @@ static void test_assigned_values(void **state)
         {&OID_CERT_REQ_TEMPLATE, "1.2.840.113549.1.9.16.2.61"},
         {&OID_EXT_REQ_TEMPLATE, "1.2.840.113549.1.9.16.2.62"},
     };
-    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
-        uint8_t octets[32];
-        char text[64];
-        size_t len;
-        assert_true(oid_is_valid(*all[i].oid));
-        oid_to_text(*all[i].oid, text, sizeof(text));
-        assert_string_equal(text, all[i].dotted);
-        assert_true(oid_from_text(all[i].dotted, octets, sizeof(octets), &len));
-        assert_true(bytes_eq(bytes_of(octets, len), *all[i].oid));
-    }
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+        check_assigned(&all[i]);
+}
+
+static void test_assigned_values_of_cms(void **state)
+{
+    (void)state;
+    const struct assigned all[] = {
+        {&OID_CONTENT_TYPE, "1.2.840.113549.1.9.3"},
+        {&OID_MESSAGE_DIGEST, "1.2.840.113549.1.9.4"},
+        {&OID_ALGORITHM_PROTECTION, "1.2.840.113549.1.9.52"},
+        {&OID_KEY_PACKAGE, "2.16.840.1.101.2.1.2.78.5"},
+        {&OID_PBM, "1.2.840.113533.7.66.13"},
+        {&OID_PBMAC1, "1.2.840.113549.1.5.14"},
+        {&OID_PBKDF2, "1.2.840.113549.1.5.12"},
+        {&OID_HMAC_SHA1, "1.2.840.113549.2.7"},
+        {&OID_HMAC_SHA256, "1.2.840.113549.2.9"},
+        {&OID_HMAC_SHA384, "1.2.840.113549.2.10"},
+        {&OID_HMAC_SHA512, "1.2.840.113549.2.11"},
+        {&OID_HMAC_SHA1_IPSEC, "1.3.6.1.5.5.8.1.2"},
+        {&OID_RSA_OAEP, "1.2.840.113549.1.1.7"},
+        {&OID_MGF1, "1.2.840.113549.1.1.8"},
+        {&OID_ECDH_SHA256KDF, "1.3.132.1.11.1"},
+        {&OID_PWRI_KEK, "1.2.840.113549.1.9.16.3.9"},
+        {&OID_AES128_CBC, "2.16.840.1.101.3.4.1.2"},
+        {&OID_AES256_CBC, "2.16.840.1.101.3.4.1.42"},
+        {&OID_AES256_WRAP, "2.16.840.1.101.3.4.1.45"},
+    };
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+        check_assigned(&all[i]);
 }
 
 static void test_text_edges(void **state)
@@ -163,9 +197,8 @@ static void test_validity(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_assigned_values),
-        cmocka_unit_test(test_text_edges),
-        cmocka_unit_test(test_text_is_cut),
+        cmocka_unit_test(test_assigned_values), cmocka_unit_test(test_assigned_values_of_cms),
+        cmocka_unit_test(test_text_edges),      cmocka_unit_test(test_text_is_cut),
         cmocka_unit_test(test_validity),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -153,12 +153,27 @@ static void test_counters(void **state)
     assert_true(atomic_load(&metrics.value[METRIC_CONNECTIONS_OPEN]) == 0);
 }
 
+static void test_below_power(void **state)
+{
+    (void)state;
+    static struct hist hist;
+    for (unsigned power = 3; power < 64; power++) {
+        memset(&hist, 0, sizeof(hist));
+        hist_add(&hist, 0);
+        hist_add(&hist, (1ull << power) - 1);
+        assert_true(hist_below_power(&hist, power) == 2);
+        hist_add(&hist, 1ull << power);
+        hist_add(&hist, UINT64_MAX);
+        assert_true(hist_below_power(&hist, power) == 2);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_magnitude), cmocka_unit_test(test_against_sorted_values),
         cmocka_unit_test(test_odd_quantiles),   cmocka_unit_test(test_merge_equals_adding_to_one),
-        cmocka_unit_test(test_counters),
+        cmocka_unit_test(test_counters),        cmocka_unit_test(test_below_power),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

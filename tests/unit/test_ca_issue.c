@@ -346,6 +346,34 @@ static void test_ca_chain_verifies(void **state)
     }
 }
 
+/* RFC 9810 4.4: the two keys of a CA certify each other, though its path length is 0. */
+static void test_keys_of_one_ca_link(void **state)
+{
+    (void)state;
+    static struct trust_store store;
+    const struct trust_anchor *anchor;
+    struct ca root = {0}, old = {0}, new = {0};
+    ca_start(&root, KEY_EC_P256, "CN=Root,O=Example");
+    ca_start(&old, KEY_EC_P256, "CN=Line 3,O=Example");
+    ca_start(&new, KEY_EC_P384, "CN=Line 3,O=Example");
+    ca_certify(&root, NULL, 1);
+    ca_certify(&old, &root, 0);
+    ca_certify(&new, &root, 0);
+    struct ca old_with_new = old, new_with_old = new;
+    ca_certify(&old_with_new, &new, 0);
+    ca_certify(&new_with_old, &old, 0);
+    assert_true(bytes_eq(old_with_new.cert.aki, new.cert.ski));
+    assert_true(bytes_eq(old_with_new.cert.spki.der, old.cert.spki.der));
+    assert_int_equal(trust_store_add(&store, new.cert.der), ERR_OK);
+    assert_int_equal(path_validate(&store, &old_with_new.cert.der, 1, 1767225601, &anchor), ERR_OK);
+    assert_int_equal(path_validate(&store, &new_with_old.cert.der, 1, 1767225601, &anchor),
+                     ERR_CLIENT_CERT_UNTRUSTED);
+    trust_store_clear(&store);
+    softkey_free(root.key);
+    softkey_free(old.key);
+    softkey_free(new.key);
+}
+
 static void test_ca_refusals(void **state)
 {
     (void)state;
@@ -423,6 +451,7 @@ int main(void)
         cmocka_unit_test(test_sign_input),
         cmocka_unit_test(test_assemble),
         cmocka_unit_test(test_ca_chain_verifies),
+        cmocka_unit_test(test_keys_of_one_ca_link),
         cmocka_unit_test(test_ca_refusals),
         cmocka_unit_test(test_ca_csr),
     };

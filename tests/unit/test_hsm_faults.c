@@ -416,6 +416,13 @@ static void check_all(uint32_t failed)
     assert_int_equal(book.errors[ERR_OK] + failed, book.submitted);
 }
 
+static struct hsm_token_status token_of(struct hsm *hsm)
+{
+    struct hsm_token_status status[TOKENS_MAX];
+    assert_int_equal(hsm_token_status(hsm, status), 1);
+    return status[0];
+}
+
 static struct hsm_signer_status status_of(struct hsm *hsm, uint32_t signer)
 {
     struct hsm_signer_status status[SIGNERS_MAX];
@@ -498,14 +505,18 @@ static void a_token_that_errs_for_a_while_loses_no_job(void **state)
     script->fail_rv = 0x30; /* CKR_DEVICE_ERROR */
     script->fail_left = FOREVER;
     uint64_t until = clock_mono_ns() + 1500 * NS_PER_MS;
-    bool open = false, refused = false;
+    bool open = false, refused = false, waiting = false;
     while (clock_mono_ns() < until) {
         if (book.submitted - book.completed < 40)
             refused |= !submit_one(hsm, 0, book.submitted % KEYS, 0);
         turn(hsm, 0);
-        open |= status_of(hsm, 0).breaker_open;
+        struct hsm_token_status token = token_of(hsm);
+        open |= status_of(hsm, 0).breaker_open && token.breakers_open == 1;
+        waiting |= token.waiting > 0;
+        assert_true(token.waiting + token.in_flight <= book.submitted - book.completed);
     }
-    assert_true(open && refused);     /* the door is shut, rather than work piled up */
+    assert_true(open && refused); /* the door is shut, rather than work piled up */
+    assert_true(waiting);
     assert_true(script->tries < 400); /* and the token is left in peace */
     script->fail_left = 0;
     go(hsm, 200, 40);
@@ -514,6 +525,13 @@ static void a_token_that_errs_for_a_while_loses_no_job(void **state)
     assert_true(book.slowest_ns < 8000 * NS_PER_MS);
     assert_false(status_of(hsm, 0).breaker_open);
     assert_int_equal(status_of(hsm, 0).restarts, 0);
+    usleep(1000);
+    hsm_supervise(hsm); /* collects the last counts */
+    struct hsm_token_status token = token_of(hsm);
+    assert_int_equal(token.waiting + token.in_flight + token.breakers_open, 0);
+    assert_int_equal(token.errors[RV_CLASS_RETRY] + token.signed_total, script->tries);
+    assert_true(token.errors[RV_CLASS_RETRY] >= 8);
+    assert_int_equal(token.errors[RV_CLASS_FATAL] + token.errors[RV_CLASS_REOPEN], 0);
     stop(hsm);
 }
 

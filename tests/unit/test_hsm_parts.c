@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "hsm/p11/rv.h"
 #include "hsm/queue/internal.h"
 #include "hsm/queue/spawn.h"
 #include "hsm/queue/wire.h"
@@ -76,6 +77,7 @@ static void breaker_opens_probes_and_closes(void **state)
     assert_true(ok);
     breaker_failed(&signer, now, false);
     assert_true(breaker_is_open(&signer, now));
+    assert_int_equal(breaker_state(&signer, now), HSM_BREAKER_OPEN);
     assert_false(breaker_allows(&signer, now));
     breaker_claim(&signer, now, &ok);
     assert_false(ok);
@@ -89,6 +91,7 @@ static void breaker_opens_probes_and_closes(void **state)
     /* half open: one may try, a second may not */
     now = until;
     assert_false(breaker_is_open(&signer, now));
+    assert_int_equal(breaker_state(&signer, now), HSM_BREAKER_HALF_OPEN);
     assert_true(breaker_allows(&signer, now));
     assert_true(breaker_claim(&signer, now, &ok));
     assert_true(ok);
@@ -105,6 +108,7 @@ static void breaker_opens_probes_and_closes(void **state)
         assert_true(breaker_claim(&signer, now, &ok) && ok);
     }
     breaker_succeeded(&signer);
+    assert_int_equal(breaker_state(&signer, now), HSM_BREAKER_CLOSED);
     assert_true(breaker_allows(&signer, now));
     assert_false(breaker_claim(&signer, now, &ok));
     assert_true(ok);
@@ -136,6 +140,15 @@ static void throttled_signers_get_less_and_then_more(void **state)
     assert_in_range(successes, 1000, 50000);
 }
 
+static void errors_are_named_as_their_classes(void **state)
+{
+    (void)state;
+    assert_int_equal(HSM_ERROR_CLASSES, RV_CLASS_COUNT);
+    for (uint32_t i = 0; i < RV_CLASS_COUNT; i++)
+        assert_string_equal(hsm_error_class_name(i), rv_class_name((enum rv_class)i));
+    assert_string_equal(hsm_error_class_name(RV_CLASS_COUNT), "?");
+}
+
 /* --- configuration on the wire --- */
 
 static void fill_config(struct wire_signer *config)
@@ -143,6 +156,7 @@ static void fill_config(struct wire_signer *config)
     *config = (struct wire_signer){.parent_pid = 4711,
                                    .core_count = 3,
                                    .wake_index = {2, 0, 1},
+                                   .log_level = LOG_WARN,
                                    .sessions = 5,
                                    .allow_network = true,
                                    .name = "token",
@@ -172,6 +186,7 @@ static void configurations_survive_the_wire(void **state)
     assert_int_equal(back.parent_pid, 4711);
     assert_memory_equal(back.wake_index, config.wake_index, CORES_MAX);
     assert_int_equal(back.sessions, 5);
+    assert_int_equal(back.log_level, LOG_WARN);
     assert_true(back.allow_network);
     assert_string_equal(back.module_path, "/lib/x.so");
     assert_null(back.pin_file);
@@ -290,6 +305,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(heap_gives_the_earliest_deadline),
         cmocka_unit_test(breaker_opens_probes_and_closes),
+        cmocka_unit_test(errors_are_named_as_their_classes),
         cmocka_unit_test(throttled_signers_get_less_and_then_more),
         cmocka_unit_test(configurations_survive_the_wire),
         cmocka_unit_test(other_bytes_are_refused),

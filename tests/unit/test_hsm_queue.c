@@ -280,6 +280,33 @@ static void all_kinds_of_keys_sign_for_all_cores(void **state)
     run_end(&run);
 }
 
+/* After 1,800 jobs by two signers of one token. */
+static void check_token_status(struct hsm *hsm, uint64_t batches)
+{
+    struct hsm_token_status tokens[TOKENS_MAX];
+    assert_int_equal(hsm_token_status(hsm, tokens), 1);
+    const struct hsm_token_status *token = &tokens[0];
+    assert_string_equal(token->name, "softhsm");
+    assert_int_equal(token->signers, 2);
+    assert_int_equal(token->signers_up, 2);
+    assert_int_equal(token->breakers_open + token->waiting + token->in_flight, 0);
+    assert_int_equal(token->signed_total, 1800);
+    assert_int_equal(token->batch_jobs, 1800);
+    uint64_t count = 0, most = 0;
+    for (uint32_t i = 0; i < HSM_BATCH_BUCKETS; i++) {
+        count += token->batches[i];
+        most += token->batches[i] << i;
+    }
+    assert_int_equal(count, batches);
+    assert_true(most >= token->batch_jobs && most < 2 * token->batch_jobs);
+    for (uint32_t i = 0; i < HSM_ERROR_CLASSES; i++)
+        assert_int_equal(token->errors[i], 0);
+    assert_int_equal(token->wrong_total, 0);
+    hsm_signature_was_wrong(hsm, 0);
+    hsm_token_status(hsm, tokens);
+    assert_int_equal(token->wrong_total, 1);
+}
+
 static void two_signers_share_the_load(void **state)
 {
     (void)state;
@@ -298,6 +325,7 @@ static void two_signers_share_the_load(void **state)
         assert_int_equal(status[i].errors_total, 0);
     }
     assert_int_equal(status[0].signed_total + status[1].signed_total, 1800);
+    check_token_status(run.hsm, status[0].batches_total + status[1].batches_total);
     run_end(&run);
 }
 
@@ -429,6 +457,7 @@ static void keys_are_refused_at_start(void **state)
     (void)state;
     assert_int_equal(start_key("pkcs11:object=p256", false, NULL), ERR_OK);
     assert_int_equal(start_key("pkcs11:object=leaky", false, NULL), ERR_CONFIG);
+    assert_int_equal(start_key("pkcs11:object=p256", true, NULL), ERR_OK);
     assert_int_equal(start_key("pkcs11:object=leaky", true, NULL), ERR_OK);
     assert_int_equal(start_key("pkcs11:object=none", false, NULL), ERR_KEY_NOT_FOUND);
     assert_int_equal(start_key("pkcs11:object=rsa", false, NULL), ERR_CONFIG); /* not for ECDSA */

@@ -151,6 +151,56 @@ static void extractable_is_refused(void **state)
     p11_module_close(module);
 }
 
+/* Sessions are lost, or the device fails, at each call in turn while a key is looked for. */
+static void a_key_is_read_whole_or_not_at_all(void **state)
+{
+    (void)state;
+    static const char *const faults[] = {
+        "{kind: sessions-lost, calls: [find], at_call: %u}",
+        "{kind: error, calls: [find], answer: CKR_DEVICE_ERROR, at_call: %u, for_calls: 100}",
+        "{kind: error, calls: [find], answer: CKR_USER_NOT_LOGGED_IN, at_call: %u}",
+    };
+    const struct p11_key_template wanted = {.alg = KEY_EC_P256, .label = "whole"};
+    struct p11_module *module = begin("control: control.yaml\n");
+    struct p11_session *session;
+    struct p11_key key, again;
+    char path[96];
+    snprintf(path, sizeof path, "%s/control.yaml", folder);
+    fine(p11_session_open(module, "pkcs11:token=sim", true, &session, &error));
+    fine(p11_login(session, BYTES_LIT("123456"), &error));
+    fine(p11_key_generate(session, &wanted, &key, &error));
+    for (size_t f = 0; f < sizeof faults / sizeof *faults; f++) {
+        uint32_t failed = 0;
+        enum err err = ERR_COUNT;
+        for (uint32_t call = 1; call <= 40 && err != ERR_OK; call++) {
+            FILE *file = fopen(path, "w");
+            assert_non_null(file);
+            fputs("faults: [", file);
+            fprintf(file, faults[f], call);
+            fputs("]\n", file);
+            fclose(file);
+            usleep(25000); /* until the module looks at the file again */
+            p11_session_close(session);
+            fine(p11_session_open(module, "pkcs11:token=sim", true, &session, &error));
+            (void)!p11_login(session, BYTES_LIT("123456"), &error);
+            err = p11_key_find(session, "pkcs11:object=whole", &again, &error);
+            if (err == ERR_OK) {
+                assert_int_equal(again.alg, KEY_EC_P256);
+                assert_true(again.can_sign && again.sensitive && !again.extractable);
+                assert_string_equal(again.label, "whole");
+            } else {
+                assert_int_equal(err, ERR_SIGNER_FAILED);
+                assert_true(error.rv == 0xb3 || error.rv == 0x30 || error.rv == 0x101);
+                failed++;
+            }
+        }
+        assert_true(failed >= 5); /* it was met in the middle */
+    }
+    unlink(path);
+    p11_session_close(session);
+    p11_module_close(module);
+}
+
 static void wrong_pin(void **state)
 {
     (void)state;
@@ -174,6 +224,7 @@ int main(void)
         cmocka_unit_test(by_message),
         cmocka_unit_test(by_sign),
         cmocka_unit_test(extractable_is_refused),
+        cmocka_unit_test(a_key_is_read_whole_or_not_at_all),
         cmocka_unit_test(wrong_pin),
     };
     return cmocka_run_group_tests(tests, make, clean);

@@ -121,15 +121,18 @@ static inline struct store_job *fixture_wait(struct fixture *fx, uint32_t core)
     return NULL;
 }
 
-static inline struct store_job *
-fixture_stage(struct fixture *fx, uint32_t core,
-              enum err (*apply)(struct store_txn *, struct store_job *), const void *facts,
-              size_t facts_len, struct bytes data)
+typedef enum err (*apply_fn)(struct store_txn *, struct store_job *);
+
+static inline struct store_job *fixture_stage_extra(struct fixture *fx, uint32_t core,
+                                                    apply_fn apply, const void *facts,
+                                                    size_t facts_len, struct bytes data,
+                                                    void *extra)
 {
     struct store_job *job = store_job_take(fx->store, core);
     assert_non_null(job);
     assert_true(facts_len <= sizeof(job->facts) && data.len <= sizeof(job->data));
     job->apply = apply;
+    job->extra = extra;
     job->facts_len = (uint32_t)facts_len;
     if (facts_len != 0)
         memcpy(job->facts, facts, facts_len);
@@ -140,16 +143,30 @@ fixture_stage(struct fixture *fx, uint32_t core,
     return job;
 }
 
-/* One job from staging to its answer; the slot stays readable until the next one. */
-static inline const struct store_job *
-fixture_run(struct fixture *fx, enum err (*apply)(struct store_txn *, struct store_job *),
-            const void *facts, size_t facts_len, struct bytes data)
+static inline struct store_job *fixture_stage(struct fixture *fx, uint32_t core, apply_fn apply,
+                                              const void *facts, size_t facts_len,
+                                              struct bytes data)
 {
-    fixture_stage(fx, 0, apply, facts, facts_len, data);
+    return fixture_stage_extra(fx, core, apply, facts, facts_len, data, NULL);
+}
+
+/* One job from staging to its answer; the slot stays readable until the next one. */
+static inline const struct store_job *fixture_run_extra(struct fixture *fx, apply_fn apply,
+                                                        const void *facts, size_t facts_len,
+                                                        struct bytes data, void *extra)
+{
+    fixture_stage_extra(fx, 0, apply, facts, facts_len, data, extra);
     store_kick(fx->store, 0);
     struct store_job *job = fixture_wait(fx, 0);
     store_job_release(fx->store, 0, job);
     return job;
+}
+
+static inline const struct store_job *fixture_run(struct fixture *fx, apply_fn apply,
+                                                  const void *facts, size_t facts_len,
+                                                  struct bytes data)
+{
+    return fixture_run_extra(fx, apply, facts, facts_len, data, NULL);
 }
 
 /* --- issuances --- */

@@ -1,0 +1,421 @@
+/* Do the tables of transactions, expiries, revocations, CRLs and of what waits give back what was
+ * put into them, in order, also after a restart? */
+#include "store/internal.h"
+#include "test_store_fixture.h"
+
+/* Runs what a test wants to do inside a transaction. */
+struct step {
+    enum err (*fn)(struct store_txn *txn, void *ctx);
+    void *ctx;
+};
+
+static enum err step_apply(struct store_txn *txn, struct store_job *job)
+{
+    const struct step *step = job->extra;
+    return step->fn(txn, step->ctx);
+}
+
+static enum err run(struct fixture *fx, enum err (*fn)(struct store_txn *txn, void *ctx), void *ctx)
+{
+    struct step step = {fn, ctx};
+    return fixture_run_extra(fx, step_apply, NULL, 0, (struct bytes){0}, &step)->err;
+}
+
+static void reopen(struct fixture *fx)
+{
+    fixture_close(fx);
+    fixture_open(fx, 1);
+}
+
+static uint64_t entries(struct fixture *fx, enum db db)
+{
+    struct db_txn txn;
+    assert_int_equal(db_begin(&fx->store->db, true, &txn), ERR_OK);
+    uint64_t count = db_entries(&txn, db);
+    db_abort(&txn);
+    return count;
+}
+
+/* --- devices and what waits --- */
+
+static enum err put_waiting(struct store_txn *txn, void *ctx)
+{
+    struct fixture *fx = ctx;
+    struct device_record record = {.version = STORE_SCHEMA_VERSION, .cert_log = 7};
+    uint64_t log = 0;
+    enum err err = txn_pending_get(txn, fx->line_a, BYTES_LIT("dev-1"), &log);
+    if (err != ERR_NOT_FOUND)
+        return ERR_STORE_FAILED;
+    err = txn_device_put(txn, fx->line_a, BYTES_LIT("dev-1"), &record);
+    if (err == ERR_OK)
+        err = txn_pending_put(txn, fx->line_a, BYTES_LIT("dev-1"), 41);
+    if (err == ERR_OK)
+        err = txn_pending_put(txn, fx->line_a, BYTES_LIT("dev-1"), 42);
+    if (err == ERR_OK)
+        err = txn_pending_get(txn, fx->line_a, BYTES_LIT("dev-1"), &log);
+    return err == ERR_OK && log != 42 ? ERR_STORE_FAILED : err;
+}
+
+static enum err drop_waiting(struct store_txn *txn, void *ctx)
+{
+    struct fixture *fx = ctx;
+    enum err err = txn_pending_del(txn, fx->line_a, BYTES_LIT("dev-1"));
+    return err != ERR_OK ? err : txn_device_del(txn, fx->line_a, BYTES_LIT("dev-1"));
+}
+
+static void a_device_and_what_waits_are_deleted(void **state)
+{
+    struct fixture *fx = *state;
+    uint64_t log = 0;
+    assert_int_equal(run(fx, put_waiting, fx), ERR_OK);
+    reopen(fx);
+    struct store_reader *reader = fixture_reader(fx);
+    assert_int_equal(reader_pending(reader, fx->line_a, BYTES_LIT("dev-1"), &log), ERR_OK);
+    assert_int_equal(log, 42);
+    assert_int_equal(reader_pending(reader, fx->line_b, BYTES_LIT("dev-1"), &log), ERR_NOT_FOUND);
+    fixture_reader_done(reader);
+    assert_int_equal(run(fx, drop_waiting, fx), ERR_OK);
+    assert_int_equal(fixture_device(fx, fx->line_a, "dev-1").cert_log, 0);
+    struct store_stats stats;
+    store_stats(fx->store, &stats);
+    assert_int_equal(stats.device_count, 0);
+    /* what is not there is a refusal that wrote nothing */
+    assert_int_equal(run(fx, drop_waiting, fx), ERR_NOT_FOUND);
+}
+
+/* --- transactions and expiries --- */
+
+struct put {
+    const char *key;
+    int64_t expiry_s;
+    const char *data;
+};
+
+static enum err put_transaction(struct store_txn *txn, void *ctx)
+{
+    const struct put *put = ctx;
+    struct bytes data = bytes_of_str(put->data);
+    struct transaction_record record = {.version = STORE_SCHEMA_VERSION,
+                                        .protocol = PROTOCOL_CMP,
+                                        .state = 3,
+                                        .data_len = (uint32_t)data.len,
+                                        .expiry_s = put->expiry_s};
+    return txn_transaction_put(txn, bytes_of_str(put->key), &record, data);
+}
+
+static enum err del_transaction(struct store_txn *txn, void *ctx)
+{
+    return txn_transaction_del(txn, bytes_of_str(ctx));
+}
+
+struct next {
+    int64_t now_s;
+    char key[TRANSACTION_KEY_MAX + 1];
+    char data[100];
+    int64_t expiry_s;
+};
+
+static enum err next_expired(struct store_txn *txn, void *ctx)
+{
+    struct next *next = ctx;
+    struct transaction_record record;
+    struct bytes data;
+    uint8_t key[TRANSACTION_KEY_MAX];
+    size_t len;
+    enum err err = txn_transaction_next_expired(txn, next->now_s, key, &len, &record, &data);
+    if (err != ERR_OK)
+        return err;
+    memcpy(next->key, key, len);
+    next->key[len] = 0;
+    snprintf(next->data, sizeof(next->data), "%.*s", (int)data.len, (const char *)data.ptr);
+    next->expiry_s = record.expiry_s;
+    return ERR_OK;
+}
+
+static struct next first_expired(struct fixture *fx, int64_t now_s, enum err expected)
+{
+    struct next next = {.now_s = now_s};
+    assert_int_equal(run(fx, next_expired, &next), expected);
+    return next;
+}
+
+static void put_all(struct fixture *fx, const struct put puts[], size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        assert_int_equal(run(fx, put_transaction, (void *)(uintptr_t)&puts[i]), ERR_OK);
+}
+
+static void the_earliest_comes_first(void **state)
+{
+    struct fixture *fx = *state;
+    static const struct put puts[] = {
+        {"late", 3000, "l"}, {"b", 256, "b"},  {"a", 256, ""},
+        {"first", 255, "f"}, {"zero", 0, "z"}, {"never", INT64_MAX, "n"},
+    };
+    assert_int_equal(first_expired(fx, INT64_MAX, ERR_NOT_FOUND).expiry_s, 0);
+    put_all(fx, puts, 6);
+    reopen(fx);
+    static const char *const order[] = {"zero", "first", "a", "b", "late", "never"};
+    static const int64_t times[] = {0, 255, 256, 256, 3000, INT64_MAX};
+    for (int i = 0; i < 6; i++) {
+        if (times[i] > 0)
+            first_expired(fx, times[i] - 1, ERR_NOT_FOUND);
+        struct next next = first_expired(fx, times[i], ERR_OK);
+        assert_string_equal(next.key, order[i]);
+        assert_int_equal(next.expiry_s, times[i]);
+        assert_int_equal(run(fx, del_transaction, next.key), ERR_OK);
+        assert_int_equal(entries(fx, DB_EXPIRIES), 5 - i);
+        assert_int_equal(entries(fx, DB_TRANSACTIONS), 5 - i);
+    }
+    assert_int_equal(run(fx, del_transaction, (void *)(uintptr_t) "late"), ERR_NOT_FOUND);
+}
+
+static void a_put_over_another_moves_its_expiry(void **state)
+{
+    struct fixture *fx = *state;
+    static const struct put puts[] = {
+        {"one", 100, "first"},         {"two", 200, "second"}, {"one", 300, "later"},
+        {"two", 200, "the same time"}, {"one", 150, "sooner"},
+    };
+    put_all(fx, puts, 3);
+    assert_int_equal(entries(fx, DB_EXPIRIES), 2);
+    struct next next = first_expired(fx, 1000, ERR_OK);
+    assert_string_equal(next.key, "two");
+    put_all(fx, puts + 3, 2);
+    assert_int_equal(entries(fx, DB_EXPIRIES), 2);
+    next = first_expired(fx, 1000, ERR_OK);
+    assert_string_equal(next.key, "one");
+    assert_string_equal(next.data, "sooner");
+    assert_int_equal(run(fx, del_transaction, (void *)(uintptr_t) "one"), ERR_OK);
+    assert_string_equal(first_expired(fx, 1000, ERR_OK).data, "the same time");
+}
+
+static void the_longest_key(void **state)
+{
+    struct fixture *fx = *state;
+    char key[TRANSACTION_KEY_MAX + 1];
+    memset(key, 'k', TRANSACTION_KEY_MAX);
+    key[TRANSACTION_KEY_MAX] = 0;
+    const struct put puts[] = {{key, 100, "long"}, {"k", 100, "short"}};
+    put_all(fx, puts, 2);
+    assert_string_equal(first_expired(fx, 100, ERR_OK).key, "k");
+    assert_int_equal(run(fx, del_transaction, (void *)(uintptr_t) "k"), ERR_OK);
+    assert_string_equal(first_expired(fx, 100, ERR_OK).key, key);
+}
+
+/* A row of the index without its transaction can only be damage: said, not skipped. */
+static enum err damage(struct store_txn *txn, void *ctx)
+{
+    (void)ctx;
+    enum err err = db_del(&txn->db, DB_TRANSACTIONS, BYTES_LIT("one"));
+    return err;
+}
+
+static void an_expiry_without_its_transaction(void **state)
+{
+    struct fixture *fx = *state;
+    static const struct put put = {"one", 100, "x"};
+    put_all(fx, &put, 1);
+    assert_int_equal(run(fx, damage, NULL), ERR_OK);
+    first_expired(fx, 99, ERR_NOT_FOUND);
+    first_expired(fx, 100, ERR_INTERNAL);
+}
+
+/* --- revocations --- */
+
+struct revocation {
+    uint32_t issuer_id;
+    uint8_t serial; /* its first byte */
+};
+
+static enum err put_revoked(struct store_txn *txn, void *ctx)
+{
+    const struct revocation *revocation = ctx;
+    uint8_t serial[SERIAL_LEN] = {revocation->serial};
+    struct revoked_record record = {.version = STORE_SCHEMA_VERSION,
+                                    .reason = REASON_SUPERSEDED,
+                                    .cert_log = revocation->serial};
+    return txn_revoked_put(txn, revocation->issuer_id, BYTES_ARRAY(serial), &record);
+}
+
+static enum err del_revoked(struct store_txn *txn, void *ctx)
+{
+    const struct revocation *revocation = ctx;
+    uint8_t serial[SERIAL_LEN] = {revocation->serial};
+    return txn_revoked_del(txn, revocation->issuer_id, BYTES_ARRAY(serial));
+}
+
+struct seen {
+    uint8_t serials[16];
+    uint32_t count, stop_at;
+};
+
+static bool see(void *ctx, struct bytes serial, const struct revoked_record *record)
+{
+    struct seen *seen = ctx;
+    assert_int_equal(serial.len, SERIAL_LEN);
+    assert_int_equal(record->cert_log, serial.ptr[0]);
+    seen->serials[seen->count++] = serial.ptr[0];
+    return seen->count != seen->stop_at;
+}
+
+static void revocations_of_one_issuer_in_order(void **state)
+{
+    struct fixture *fx = *state;
+    static const struct revocation all[] = {{2, 0xfe}, {1, 9}, {2, 3},   {3, 4},
+                                            {2, 0x80}, {2, 3}, {256, 5}, {2, 0x7f}};
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+        assert_int_equal(run(fx, put_revoked, (void *)(uintptr_t)&all[i]), ERR_OK);
+    reopen(fx);
+    struct store_reader *reader = fixture_reader(fx);
+    static const uint8_t expected[] = {3, 0x7f, 0x80, 0xfe};
+    static const uint64_t counts[] = {0, 1, 4, 1, 0};
+    struct seen seen = {0}, some = {.stop_at = 2};
+    assert_int_equal(reader_revoked_each(reader, 2, see, &seen), ERR_OK);
+    assert_int_equal(seen.count, 4);
+    assert_memory_equal(seen.serials, expected, 4);
+    assert_int_equal(reader_revoked_each(reader, 2, see, &some), ERR_OK);
+    assert_int_equal(some.count, 2);
+    for (uint32_t issuer = 0; issuer < 5; issuer++) {
+        uint64_t count = 99;
+        assert_int_equal(reader_revoked_count(reader, issuer, &count), ERR_OK);
+        assert_int_equal(count, counts[issuer]);
+    }
+    fixture_reader_done(reader);
+    struct revocation gone = {2, 0x80};
+    assert_int_equal(run(fx, del_revoked, &gone), ERR_OK);
+    assert_int_equal(run(fx, del_revoked, &gone), ERR_NOT_FOUND);
+}
+
+/* --- CRLs --- */
+
+struct crl {
+    uint32_t issuer_id;
+    uint64_t number;
+    struct bytes der;
+};
+
+static enum err crl_apply(struct store_txn *txn, struct store_job *job)
+{
+    const struct crl *crl = job->extra;
+    struct crl_record record = {.version = STORE_SCHEMA_VERSION,
+                                .der_len = (uint32_t)crl->der.len,
+                                .number = crl->number,
+                                .this_update_s = 1000,
+                                .next_update_s = 2000};
+    return txn_crl_put(txn, crl->issuer_id, &record, crl->der);
+}
+
+static void check_crl(struct fixture *fx, const struct crl *crl)
+{
+    struct crl_record record;
+    struct bytes der;
+    struct store_reader *reader = fixture_reader(fx);
+    assert_int_equal(reader_crl(reader, crl->issuer_id, &record, &der), ERR_OK);
+    assert_int_equal(record.number, crl->number);
+    assert_int_equal(record.this_update_s, 1000);
+    assert_int_equal(record.next_update_s, 2000);
+    assert_true(bytes_eq(der, crl->der));
+    fixture_reader_done(reader);
+}
+
+static void put_crl(struct fixture *fx, struct crl *crl)
+{
+    assert_int_equal(fixture_run_extra(fx, crl_apply, NULL, 0, (struct bytes){0}, crl)->err,
+                     ERR_OK);
+    check_crl(fx, crl);
+}
+
+/* A million entries: written again and again, its room is used again. */
+static void a_crl_of_any_size(void **state)
+{
+    enum { LARGE = 40 << 20 };
+    struct fixture *fx = *state;
+    uint8_t *mem = malloc(LARGE);
+    assert_non_null(mem);
+    for (size_t i = 0; i < LARGE; i++)
+        mem[i] = (uint8_t)(i * 2654435761u >> 13);
+    struct crl small = {1, 1, BYTES_LIT("a small one")};
+    struct crl empty = {2, 1, {0}};
+    put_crl(fx, &small);
+    put_crl(fx, &empty);
+    struct store_stats stats;
+    uint64_t used = 0;
+    for (uint64_t number = 2; number < 8; number++) {
+        struct crl large = {1, number, bytes_of(mem, LARGE - number)};
+        put_crl(fx, &large);
+        store_stats(fx->store, &stats);
+        if (number == 4)
+            used = stats.map_used;
+    }
+    assert_true(stats.map_used <= used + LARGE);
+    reopen(fx);
+    struct crl last = {1, 7, bytes_of(mem, LARGE - 7)};
+    check_crl(fx, &last);
+    check_crl(fx, &empty);
+    struct crl_record record;
+    struct bytes der;
+    struct store_reader *reader = fixture_reader(fx);
+    assert_int_equal(reader_crl(reader, 3, &record, &der), ERR_NOT_FOUND);
+    fixture_reader_done(reader);
+    free(mem);
+}
+
+static void a_crl_that_does_not_fit(void **state)
+{
+    struct fixture *fx = *state;
+    fixture_close(fx);
+    fixture_remove(fx);
+    fx->map_size = 8 << 20;
+    fixture_dir(fx);
+    fixture_open(fx, 1);
+    uint8_t *mem = calloc(1, 16 << 20);
+    struct crl small = {1, 1, BYTES_LIT("fits")}, large = {1, 2, bytes_of(mem, 16 << 20)};
+    put_crl(fx, &small);
+    assert_int_equal(fixture_run_extra(fx, crl_apply, NULL, 0, (struct bytes){0}, &large)->err,
+                     ERR_STORE_FULL);
+    check_crl(fx, &small);
+    free(mem);
+}
+
+static enum err damage_crl(struct store_txn *txn, void *ctx)
+{
+    struct store_key key = store_key_of(1, (struct bytes){0});
+    return db_put(&txn->db, DB_CRLS, store_key_view(&key), *(struct bytes *)ctx, DB_PUT_ANY);
+}
+
+static void a_damaged_crl_is_no_crl(void **state)
+{
+    struct fixture *fx = *state;
+    struct crl_record good = {.version = STORE_SCHEMA_VERSION}, longer = good, newer = good;
+    longer.der_len = 1;
+    newer.version = STORE_SCHEMA_VERSION + 1;
+    struct bytes values[] = {bytes_of(&good, sizeof(good) - 1), bytes_of(&longer, sizeof(longer)),
+                             bytes_of(&newer, sizeof(newer))};
+    for (int i = 0; i < 3; i++) {
+        struct crl_record record;
+        struct bytes der;
+        assert_int_equal(run(fx, damage_crl, &values[i]), ERR_OK);
+        struct store_reader *reader = fixture_reader(fx);
+        assert_int_equal(reader_crl(reader, 1, &record, &der), ERR_INTERNAL);
+        fixture_reader_done(reader);
+    }
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, fixture_setup, fixture_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_device_and_what_waits_are_deleted),
+        TEST(the_earliest_comes_first),
+        TEST(a_put_over_another_moves_its_expiry),
+        TEST(the_longest_key),
+        TEST(an_expiry_without_its_transaction),
+        TEST(revocations_of_one_issuer_in_order),
+        TEST(a_crl_of_any_size),
+        TEST(a_crl_that_does_not_fit),
+        TEST(a_damaged_crl_is_no_crl),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

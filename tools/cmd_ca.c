@@ -78,4 +78,4 @@ static const struct cli_command COMMAND_SHOW = {
 };
 
 const struct cli_command *const CA_COMMANDS[] = {&CA_INIT,     &CA_CSR,       &CA_IMPORT,
-                                                 &CA_ROLLOVER, &COMMAND_SHOW, NULL};
+                                                 &CA_ROLLOVER, &CA_ANNOUNCE, &COMMAND_SHOW, NULL};

@@ -308,6 +308,9 @@ const struct cli_command CA_ROLLOVER = {
         "the "
         "link certificates, and devices renew with certificates from the old key as before. Should "
         "certmilld refuse, the configuration is put back. An interrupted run is just run again.\n\n"
+        "Listeners in cmp_announce of the configuration are then told of the new key by CMP; "
+        "whether they took it changes nothing else, and `certmill ca announce` tells them again."
+        "\n\n"
         "The old key stays in the token. When no certificate from it is valid any more, take the "
         "entry out of previous and destroy the key with the vendor's tool.",
     .examples = " certmill -c certmill.yaml ca rollover --ca issuing --dry-run\n"

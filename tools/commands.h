@@ -20,6 +20,6 @@ extern const struct cli_command *const BULK_COMMANDS[];
 extern const struct cli_command *const VERSION_COMMANDS[];
 
 /* cmd_ca.c puts these in its table: */
-extern const struct cli_command CA_INIT, CA_CSR, CA_IMPORT, CA_ROLLOVER;
+extern const struct cli_command CA_INIT, CA_CSR, CA_IMPORT, CA_ROLLOVER, CA_ANNOUNCE;
 
 #endif

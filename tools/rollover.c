@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "tools/announce.h"
 #include "tools/daemon.h"
 
 enum { RELOAD_TIMEOUT_S = 120, NAME_TRIES = 1000 };
@@ -302,8 +303,24 @@ static json_t *link_json(const struct cli *cli, const struct rollover *r,
     return r->linked ? ca_cert_json(&cert->view, place(cli, file)) : json_null();
 }
 
+/* By the configuration as it is now. That somebody was not told changes nothing. */
+static json_t *announce(struct cli *cli, const struct rollover *r)
+{
+    char error[CONFIG_ERROR_MAX];
+    struct config *config = NULL;
+    json_t *announced = NULL;
+    if (config_load(cli->config->path, &config, error) != ERR_OK)
+        return json_array();
+    if (announce_rollover(cli, config, r->ca->name, &announced) != CLI_DONE)
+        cli_warn("not every listener was told of the new key: `certmill ca announce --ca %s` tells "
+                 "them again",
+                 r->ca->name);
+    config_free(config);
+    return announced;
+}
+
 static void report(const struct cli *cli, const struct rollover *r, bool key_made, const char *how,
-                   const char *daemon)
+                   const char *daemon, json_t *announced)
 {
     if (cli->json) {
         json_t *object = json_object();
@@ -318,6 +335,7 @@ static void report(const struct cli *cli, const struct rollover *r, bool key_mad
         json_put(object, "new_with_old", link_json(cli, r, &r->new_with_old, r->new_with_old_file));
         json_put_str(object, "configuration", cli->config->path);
         json_put_str(object, "daemon", daemon);
+        json_put(object, "announced", announced);
         out_json(object);
         return;
     }
@@ -336,6 +354,8 @@ static void report(const struct cli *cli, const struct rollover *r, bool key_mad
                                   : strcmp(daemon, "not-running") == 0
                                       ? "does not run; it starts with the new key"
                                       : "was not told: send it SIGHUP");
+    announce_print(announced);
+    json_decref(announced);
 }
 
 void rollover_preview(const struct cli *cli, const struct rollover *r, bool key_there,
@@ -431,7 +451,7 @@ int rollover_finish(struct cli *cli, struct rollover *r, bool key_made, const ch
     if (status == CLI_DONE)
         status = tell_daemon(cli, before, &said);
     if (status == CLI_DONE)
-        report(cli, r, key_made, how, said);
+        report(cli, r, key_made, how, said, announce(cli, r));
     free(before);
     return status;
 }

@@ -189,6 +189,8 @@ struct config {
     uint32_t stations_count;
     struct config_cmp_signer *cmp_signers;
     uint32_t cmp_signers_count;
+    char **cmp_announce; /* http:// URLs of who wants to hear of CAs' new keys (CMP ckuann) */
+    uint32_t cmp_announce_count;
     struct config_line *lines;
     uint32_t lines_count;
 };

@@ -111,8 +111,41 @@ static void check_line(struct check *check, uint32_t index, const struct config_
     }
 }
 
+/* http://HOST[:PORT][/PATH]: the message protects itself. */
+static bool is_http_url(const char *url)
+{
+    if (strncmp(url, "http://", 7) != 0 || strlen(url) > 1000) {
+        return false;
+    }
+    for (const char *at = url; *at; at++) {
+        if (*at <= ' ' || *at > '~') {
+            return false;
+        }
+    }
+    size_t host = strcspn(url + 7, "/");
+    const char *bracket = url[7] == '[' ? memchr(url + 7, ']', host) : url + 7;
+    const char *colon = bracket ? memchr(bracket, ':', host - (size_t)(bracket - url - 7)) : NULL;
+    size_t port = colon ? host - (size_t)(colon + 1 - url - 7) : 1;
+    return host > 0 && host < 256 && bracket && colon != url + 7 && port >= 1 && port <= 5 &&
+           (!colon || strspn(colon + 1, "0123456789") >= port);
+}
+
+static void check_announce(struct check *check)
+{
+    const struct config *config = check->config;
+    char path[128];
+    for (uint32_t i = 0; i < config->cmp_announce_count; i++) {
+        if (!is_http_url(config->cmp_announce[i])) {
+            config_complain(check, PATH("cmp_announce[%u]", i),
+                            "'%.128s': expected a URL like http://10.0.0.7:8080/cmp",
+                            config->cmp_announce[i]);
+        }
+    }
+}
+
 void config_cmp_check(struct check *check)
 {
+    check_announce(check);
     check_signers(check);
     check_references(check);
     for (uint32_t i = 0; i < check->config->lines_count; i++) {

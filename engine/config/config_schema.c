@@ -176,6 +176,7 @@ static const cyaml_schema_field_t TOP[] = {
     LIST("profiles", struct config, profiles, &PROFILE_VALUE, 1, PROFILES_MAX),
     LIST("stations", struct config, stations, &STATION_VALUE, 0, STATIONS_MAX),
     LIST("cmp_signers", struct config, cmp_signers, &CMP_SIGNER_VALUE, 0, CMP_SIGNERS_MAX),
+    WORDS_OPT("cmp_announce", struct config, cmp_announce, CMP_ANNOUNCE_MAX),
     LIST("lines", struct config, lines, &LINE_VALUE, 1, LINES_MAX),
     CYAML_FIELD_END};
 

@@ -4,11 +4,13 @@ import os
 import signal
 import threading
 import time
+from http import server
 
 import certmill as cm
 import pytest
 from certmill import new_key, run
 from cmplib import REFERENCE, SECRET, CmpAppliance
+import cmpmsg
 from cmpmsg import *  # noqa: F403 - the language of these tests
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_public_key
@@ -31,7 +33,7 @@ def wait_for(what, seconds=20):
 
 
 def post(app, der, line="line1"):
-    status, _, body = http(app, der, line)
+    status, _, body = cmpmsg.http(app, der, line)
     assert status == 200, (status, body)
     return body
 
@@ -142,7 +144,7 @@ class CmpLoad:
     def until_answered(self, message):
         end = time.monotonic() + 30 * cm.SLOW
         while True:
-            status, _, body = http(self.app, message.der())
+            status, _, body = cmpmsg.http(self.app, message.der())
             answer = check(Answer(body), message, self.app) if status == 200 else None
             if answer and answer.body == "ip" and answer.status == ACCEPTED:
                 return answer
@@ -268,3 +270,105 @@ def test_a_ca_under_a_root_has_no_news_of_it():
         app.tool("ca", "rollover", "--ca", "issuing")
         assert root_update(app, root) is None and root_update(app) is None
         assert root_update(app, cert_der(app, "ca/issuing.pem")) is None
+
+
+# --- news of a CA's new key, pushed ---------------------------------------------------------------
+
+class Listener:
+    """An HTTP server that keeps what is posted and answers `status`; None: never."""
+
+    def __init__(self, status):
+        self.status, self.got = status, []
+        listener = self
+
+        class Handler(server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                listener.got.append((self.path, self.headers["Content-Type"], body))
+                if listener.status is None:
+                    time.sleep(60)
+                self.send_response(listener.status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+        self.server = server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.server.block_on_close = False
+        self.url = f"http://127.0.0.1:{self.server.server_port}/news"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+def check_news(app, body, new, links):
+    """A ckuann message under the CMP signer's signature."""
+    news = Answer(body)
+    assert news.body == "ckuann" and news.pvno == 3 and len(news.tid) == len(news.nonce) == 16
+    news.verify(anchor=app.cmp_ca.cert)
+    choice = news.body_node.items[0]
+    assert choice.tag == 0xa0
+    assert choice.contents == seq(new, ctx(0, links[0]), ctx(1, links[1]))
+
+
+@pytest.mark.parametrize("in_token", [False, True])
+def test_listeners_are_told_of_a_new_key(in_token):
+    with signed_in_token() if in_token else CmpAppliance(lines=[dict(LINE)]) as app:
+        closed = f"http://127.0.0.1:{cm.free_port()}/"
+        good, other, wrong = Listener(202), Listener(201), Listener(500)
+        app.config["cmp_announce"] = [good.url, closed, other.url, wrong.url]
+        app.write_config()
+        report = app.tool_json("ca", "rollover", "--ca", "issuing")
+        assert report["daemon"] == "reloaded"  # whoever was not told
+        told = report["announced"]
+        assert [(one["url"], one["accepted"], one["status"]) for one in told] == [
+            (good.url, True, 202), (closed, False, None), (other.url, True, 201), (wrong.url, False, 500)]
+        assert told[0]["problem"] is None and "refused" in told[1]["problem"] and "201 or 202" in told[3]["problem"]
+        new = cert_der(app, "ca/issuing-2.pem")
+        links = [cert_der(app, f"ca/issuing-2-{n}.pem") for n in ("new-with-old", "old-with-new")]
+        for listener in (good, other, wrong):
+            (path, media, body), = listener.got
+            assert (path, media) == ("/news", "application/pkixcmp")
+            check_news(app, body, new, links)
+
+        again = run([cm.BIN / "certmill", "--config", app.config_path, "ca", "announce", "--ca", "issuing"], env=app.env,
+                    check=False)
+        text = again.stdout.decode()
+        assert again.returncode == 1 and f"{good.url}: 202\n" in text and f"{wrong.url}: 500, expected 201" in text
+        check_news(app, wrong.got[1][2], new, links)
+
+
+def test_a_listener_that_never_answers_holds_nobody_up_for_long():
+    with CmpAppliance(lines=[dict(LINE)]) as app:
+        dead, good = Listener(None), Listener(202)
+        app.config["cmp_announce"] = [dead.url, good.url]
+        app.write_config()
+        start = time.monotonic()
+        told = app.tool_json("ca", "rollover", "--ca", "issuing")["announced"]
+        assert 9 < time.monotonic() - start < 25 * cm.SLOW
+        assert told[0]["problem"] == "no answer in time" and told[1]["accepted"]
+
+
+def test_what_cannot_be_announced():
+    def fails(app, *args):
+        app.write_config()
+        result = run([cm.BIN / "certmill", "--config", app.config_path, *args], env=app.env, check=False)
+        return result.returncode, result.stderr.decode()
+    with CmpAppliance(lines=[dict(LINE)], start=False) as app:
+        announce = ("ca", "announce", "--ca", "issuing")
+        assert "names no listeners" in fails(app, *announce)[1]
+        listener = Listener(202)
+        app.config["cmp_announce"] = [listener.url]
+        assert "has had one key alone" in fails(app, *announce)[1]
+        for url in ("https://127.0.0.1/", "127.0.0.1", "http://", "http:///x", "http://a:b/", "http://a:123456/",
+                    "http://a b/", "http://:80/", "http://[::1/", "http://a:/"):
+            app.config["cmp_announce"] = [url]
+            code, text = fails(app, "config", "check")
+            assert code == 1 and "cmp_announce[0]" in text and "expected a URL like" in text, (url, text)
+        app.config["cmp_announce"] = ["http://[::1]:8080/x", "http://host", "http://host:1/"]
+        assert fails(app, "config", "check")[0] == 0
+        del app.config["lines"][0]["cmp"]["signer"]
+        app.config["cmp_announce"] = [listener.url]
+        app.write_config()
+        assert app.tool_json("ca", "rollover", "--ca", "issuing")["announced"] == []  # done nevertheless
+        result = run([cm.BIN / "certmill", "--config", app.config_path, *announce], env=app.env, check=False)
+        assert result.returncode == 1 and "cmp_announce needs a signer" in result.stderr.decode() and not listener.got

@@ -141,7 +141,8 @@ static_assert(CHUNK_LARGE_SIZE >= BODY_MAX, "a body lies in one chunk");
 static_assert(EXCHANGE_ARENA_MAX >= CMP_NESTED_MAX * CMP_INNER_MEMORY + 2 * CHUNK_LARGE_SIZE,
               "what a message may hold can be answered");
 static_assert(CHUNK_MEDIUM_SIZE >= EST_BODY_MAX, "an EST body needs no large chunk");
-static_assert(EXCHANGE_ARENA_MAX >= 3 * CHUNK_LARGE_SIZE, "body, its decoding and its answer");
+static_assert(EXCHANGE_ARENA_MAX >= 5 * CHUNK_LARGE_SIZE,
+              "body, its requests, certificates, and the answer before and after its protection");
 static_assert(HTTP_HEADER_MAX <= CHUNK_MEDIUM_SIZE, "a header lies in one chunk");
 static_assert((SIGN_JOBS_PER_CORE_MAX & (SIGN_JOBS_PER_CORE_MAX - 1)) == 0, "ring size");
 static_assert((STORE_JOBS_PER_CORE_MAX & (STORE_JOBS_PER_CORE_MAX - 1)) == 0, "ring size");

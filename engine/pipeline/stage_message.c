@@ -369,11 +369,51 @@ static enum err follow(struct core *core, struct unit *unit)
     return err == ERR_OK ? authorize(unit) : err;
 }
 
-/* A batch that one refused message spoils, where the line says so: nothing of it has been done yet. */
-static enum err spoiled_by(struct exchange *exchange)
+/* --- one transactionID, one message --- */
+
+enum { ID_SLOTS = 2 * CMP_NESTED_MAX }; /* power of two */
+
+static struct bytes *slot_of(struct bytes *slots, struct bytes id)
 {
-    const struct proto_cmp_line *line = exchange->line->proto.cmp;
-    for (uint32_t i = 0; line && line->batch_fails_whole && i < exchange->inner_count; i++) {
+    uint32_t at = 2166136261u; /* FNV-1a */
+    for (size_t i = 0; i < id.len; i++) {
+        at = (at ^ id.ptr[i]) * 16777619u;
+    }
+    while (slots[at & (ID_SLOTS - 1)].len > 0 && !bytes_eq(slots[at & (ID_SLOTS - 1)], id)) {
+        at++;
+    }
+    return &slots[at & (ID_SLOTS - 1)];
+}
+
+/* Of the messages of a batch that name the same dialogue, the first alone is taken: none of them
+ * would find the others on record. */
+static enum err refuse_id_twins(struct exchange *exchange)
+{
+    if (exchange->inner_count == 0) {
+        return ERR_OK;
+    }
+    struct bytes *slots = arena_calloc(&exchange->net.arena, ID_SLOTS * sizeof(*slots));
+    if (!slots) {
+        return ERR_OVERLOADED;
+    }
+    for (uint32_t i = 0; i < exchange->inner_count; i++) {
+        struct unit *unit = &exchange->inner[i];
+        struct bytes id = unit->message->transaction_id;
+        if (unit->err != ERR_OK || id.len == 0) {
+            continue;
+        }
+        struct bytes *slot = slot_of(slots, id);
+        if (slot->len > 0) {
+            unit->err = ERR_TRANSACTION_IN_USE;
+        }
+        *slot = id;
+    }
+    return ERR_OK;
+}
+
+static enum err first_inner_err(const struct exchange *exchange)
+{
+    for (uint32_t i = 0; i < exchange->inner_count; i++) {
         if (exchange->inner[i].err != ERR_OK) {
             return exchange->inner[i].err;
         }
@@ -399,7 +439,10 @@ static enum verdict follow_all(struct core *core, struct exchange *exchange)
     }
     reader_end(core->reader);
     if (own->err == ERR_OK) {
-        own->err = spoiled_by(exchange);
+        own->err = refuse_id_twins(exchange);
+    }
+    if (own->err == ERR_OK && exchange->line->proto.cmp->batch_fails_whole) {
+        own->err = first_inner_err(exchange);
     }
     return own->err == ERR_OK ? VERDICT_FAN_OUT : VERDICT_REFUSE;
 }

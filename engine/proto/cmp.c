@@ -157,13 +157,11 @@ static enum err take_protection(const struct cmp_msg *msg, struct arena *arena,
     (BODY(IR) | BODY(CR) | BODY(P10CR) | BODY(KUR) | BODY(RR) | BODY(GENM) | BODY(NESTED) |        \
      BODIES_ANYWHERE)
 
-/* What holds for every header (RFC 9810 5.1.1, RFC 9483 3.1). */
-static enum err check_header(const struct proto_cmp_line *line, const struct cmp_msg *msg)
+/* What holds for every header of our versions (RFC 9810 5.1.1, RFC 9483 3.1). */
+static enum err check_header(const struct proto_cmp_line *line, uint32_t bodies,
+                             const struct cmp_msg *msg)
 {
     const struct cmp_header *header = &msg->header;
-    if (header->pvno != 2 && header->pvno != 3) {
-        return ERR_CMP_VERSION;
-    }
     if ((BODIES_SERVED >> msg->body & 1) == 0) {
         return ERR_CMP_BODY;
     }
@@ -179,7 +177,7 @@ static enum err check_header(const struct proto_cmp_line *line, const struct cmp
     if (header->bad_implicit_confirm || (header->implicit_confirm && header->has_confirm_wait)) {
         return ERR_BAD_REQUEST;
     }
-    return ERR_OK;
+    return ((bodies | BODIES_ANYWHERE) >> msg->body & 1) != 0 ? ERR_OK : ERR_BAD_REQUEST;
 }
 
 /* The message as far as its sender's word goes; its own err where the others of a batch go on. */
@@ -200,18 +198,16 @@ static enum err decode_one(const struct proto_cmp_line *line, struct bytes der, 
     out->action = msg->body == CMP_NESTED ? ACTION_NESTED : ACTION_MESSAGE;
     out->anonymous_allowed = msg->body == CMP_GENM;
     out->lenient_sender = line->lenient_sender;
-    err = take_protection(msg, arena, out);
-    if (err == ERR_OK) {
-        err = check_header(line, msg);
+    if (msg->header.pvno != 2 && msg->header.pvno != 3) {
+        return ERR_CMP_VERSION;
     }
-    if (err == ERR_OK && ((bodies | BODIES_ANYWHERE) >> msg->body & 1) == 0) {
-        err = ERR_BAD_REQUEST;
-    }
+    /* told in resume, so that who sent it is known and the answer is protected by the same means */
+    state->header_err = check_header(line, bodies, msg);
     bool has_dialogue = msg->body != CMP_GENM && msg->body != CMP_NESTED;
-    if (err == ERR_OK && has_dialogue) {
+    if (state->header_err == ERR_OK && has_dialogue) {
         out->transaction_id = msg->header.transaction_id;
     }
-    return err;
+    return take_protection(msg, arena, out);
 }
 
 /* --- messages in messages (RFC 9810 5.1.3.4): one level deep --- */
@@ -239,9 +235,6 @@ static enum err decode_inner(const struct proto_cmp_line *line, struct arena *ar
         inner->err = decode_one(line, ders[i], ~BODY(NESTED), arena, inner);
         if (inner->err == ERR_OVERLOADED) {
             return ERR_OVERLOADED;
-        }
-        if (inner->err != ERR_OK && line->batch_fails_whole) {
-            return inner->err;
         }
     }
     return ERR_OK;

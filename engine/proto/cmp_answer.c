@@ -449,6 +449,7 @@ enum err cmp_encode(const struct proto_route *route, const struct proto_line *li
     (void)route;
     (void)request;
     const struct cmp_state *state = message->state;
+    *out = (struct proto_response){0};
     if (message->action == ACTION_NESTED) {
         return encode_nested(line, message, arena, out);
     }

@@ -204,6 +204,15 @@ static enum err take_poll(const struct proto_line *line, const struct proto_cont
     return err;
 }
 
+/* Why does not matter, as long as it is an error's body. */
+static enum err take_error(struct arena *arena, struct proto_message *message)
+{
+    const struct cmp_state *state = message->state;
+    struct cmp_status_info status;
+    enum err err = cmp_error_decode(state->msg.content, &status);
+    return err == ERR_OK ? cmp_reject_all(arena, message) : err;
+}
+
 static enum err go_on(const struct proto_line *line, const struct proto_context *context,
                       struct arena *arena, struct proto_message *message)
 {
@@ -219,13 +228,13 @@ static enum err go_on(const struct proto_line *line, const struct proto_context 
             return take_poll(line, context, arena, message);
         }
         state->is_second = true;
-        return body == CMP_ERROR ? cmp_reject_all(arena, message) : ERR_CMP_TRANSACTION;
+        return body == CMP_ERROR ? take_error(arena, message) : ERR_CMP_TRANSACTION;
     case CMP_DIALOG_CONFIRM:
         state->is_second = true;
         if (body == CMP_CERTCONF) {
             return cmp_take_confirms(context, arena, message);
         }
-        return body == CMP_ERROR ? cmp_reject_all(arena, message) : ERR_CMP_TRANSACTION;
+        return body == CMP_ERROR ? take_error(arena, message) : ERR_CMP_TRANSACTION;
     case CMP_DIALOG_DONE:
         return body == CMP_CERTCONF ? ERR_CERT_CONFIRMED : ERR_CMP_TRANSACTION;
     case CMP_DIALOG_NONE:
@@ -239,6 +248,9 @@ static enum err go_on(const struct proto_line *line, const struct proto_context 
 static enum err take_general(struct arena *arena, struct proto_message *message)
 {
     struct cmp_state *state = message->state;
+    if (state->msg.header.recip_nonce.len > 0) {
+        return ERR_CMP_RECIPIENT_NONCE;
+    }
     state->infos = arena_alloc(arena, CMP_INFOS_MAX * sizeof(*state->infos));
     if (!state->infos) {
         return ERR_OVERLOADED;
@@ -293,6 +305,9 @@ enum err cmp_resume(const struct proto_route *route, const struct proto_line *li
     state->now_s = context->now_s;
     memcpy(state->nonce, context->nonce, sizeof(state->nonce));
     memcpy(state->new_id, context->new_id, sizeof(state->new_id));
+    if (state->header_err != ERR_OK) {
+        return state->header_err;
+    }
     enum err err = check_time(line->cmp, context, &state->msg.header);
     if (err != ERR_OK) {
         return err;

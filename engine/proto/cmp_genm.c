@@ -159,15 +159,15 @@ static const struct answer_def {
     enum info asked;
     enum info answered;
     void (*put)(struct value *v);
-    bool needs_value;
+    enum { VALUE_NONE, VALUE_ANY, VALUE_CERT } value; /* of the question */
 } answers[] = {
-    {IT_SIGN_KEY_PAIR_TYPES, IT_SIGN_KEY_PAIR_TYPES, put_key_types, false},
-    {IT_PREFERRED_SYMM_ALG, IT_PREFERRED_SYMM_ALG, put_symm_alg, false},
-    {IT_CONFIRM_WAIT_TIME, IT_CONFIRM_WAIT_TIME, put_confirm_wait, false},
-    {IT_SUPP_LANG_TAGS, IT_SUPP_LANG_TAGS, put_lang_tags, false},
-    {IT_CA_CERTS, IT_CA_CERTS, put_ca_certs, false},
-    {IT_CERT_REQ_TEMPLATE, IT_CERT_REQ_TEMPLATE, put_template, false},
-    {IT_ROOT_CA_CERT, IT_ROOT_CA_KEY_UPDATE, put_root_update, true},
+    {IT_SIGN_KEY_PAIR_TYPES, IT_SIGN_KEY_PAIR_TYPES, put_key_types, VALUE_NONE},
+    {IT_PREFERRED_SYMM_ALG, IT_PREFERRED_SYMM_ALG, put_symm_alg, VALUE_NONE},
+    {IT_CONFIRM_WAIT_TIME, IT_CONFIRM_WAIT_TIME, put_confirm_wait, VALUE_ANY},
+    {IT_SUPP_LANG_TAGS, IT_SUPP_LANG_TAGS, put_lang_tags, VALUE_ANY},
+    {IT_CA_CERTS, IT_CA_CERTS, put_ca_certs, VALUE_NONE},
+    {IT_CERT_REQ_TEMPLATE, IT_CERT_REQ_TEMPLATE, put_template, VALUE_NONE},
+    {IT_ROOT_CA_CERT, IT_ROOT_CA_KEY_UPDATE, put_root_update, VALUE_CERT},
 };
 
 static const struct answer_def *find_answer(struct bytes oid)
@@ -192,11 +192,27 @@ static size_t room_for(const struct proto_line *line)
     return room;
 }
 
+/* NULL for nothing was RFC 2510's way, and is still about. */
+static bool value_fits(struct bytes value, const struct answer_def *def)
+{
+    static const uint8_t null[] = {DER_NULL, 0};
+    struct x509_cert cert;
+    switch (def->value) {
+    case VALUE_NONE:
+        return value.len == 0 || bytes_eq(value, BYTES_ARRAY(null));
+    case VALUE_CERT:
+        return value.len > 0 && x509_decode(value, &cert) == ERR_OK;
+    case VALUE_ANY:
+        break;
+    }
+    return true;
+}
+
 static enum err answer_one(const struct proto_line *line, const struct cmp_state *state,
                            const struct cmp_info *asked, const struct answer_def *def,
                            struct arena *arena, struct cmp_info *out)
 {
-    if (def->needs_value && asked->value.len == 0) {
+    if (!value_fits(asked->value, def)) {
         return ERR_BAD_REQUEST;
     }
     size_t cap = room_for(line);

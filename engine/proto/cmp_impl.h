@@ -63,8 +63,8 @@ struct cmp_record {
 struct cmp_state {
     struct cmp_msg msg;
     bool has_msg; /* header and body are there */
+    enum err header_err; /* what breaks a rule: told when the sender is known */
     /* the body, decoded in resume */
-    struct crmf_request *certs;
     struct cmp_cert_status *confirms;
     struct cmp_revocation *revocations;
     struct cmp_info *infos;

@@ -114,7 +114,7 @@ static bool ids_are_unique(const struct cmp_state *state)
     return true;
 }
 
-_Static_assert(CMP_REQUESTS_PER_MESSAGE_MAX * sizeof(struct crmf_request) <= CHUNK_LARGE_SIZE,
+_Static_assert(CMP_REQUESTS_PER_MESSAGE_MAX * sizeof(struct cert_request) <= CHUNK_LARGE_SIZE,
                "the requests of a message lie in one chunk");
 
 enum err cmp_take_certs(const struct proto_line *line, const struct proto_context *context,
@@ -131,21 +131,24 @@ enum err cmp_take_certs(const struct proto_line *line, const struct proto_contex
     if (count == 0 || count > max) {
         return ERR_BAD_REQUEST;
     }
-    state->certs = arena_alloc(arena, count * sizeof(*state->certs));
+    struct bytes list;
+    struct crmf_request *one = arena_alloc(arena, sizeof(*one));
     uint8_t *copies = arena_alloc(arena, content.len);
-    if (!state->certs || !copies || !make_requests(arena, message, count)) {
+    if (!one || !copies || !make_requests(arena, message, count)) {
         return ERR_OVERLOADED;
     }
     struct writer scratch = writer_of(copies, content.len);
-    err = cmp_cert_reqs_decode(content, &scratch, state->certs, count, &count);
-    if (err != ERR_OK) {
-        return err;
+    if (!der_get(&content, DER_SEQUENCE, &list)) {
+        return ERR_BAD_DER;
     }
     for (uint32_t i = 0; i < count; i++) {
-        struct crmf_request *from = &state->certs[i];
-        state->ids[i] = from->cert_req_id;
-        message->request_errs[i] = check_one(line, context, state, from);
-        message->requests[i] = from->request;
+        err = cmp_cert_req_get(&list, &scratch, one);
+        if (err != ERR_OK) {
+            return err;
+        }
+        state->ids[i] = one->cert_req_id;
+        message->request_errs[i] = check_one(line, context, state, one);
+        message->requests[i] = one->request;
     }
     message->needs_ra = context->is_ra; /* raVerified alone skips a proof, and only there */
     message->action = state->msg.body == CMP_KUR ? ACTION_REENROLL : ACTION_ENROLL;
@@ -291,7 +294,8 @@ static bool ids_are_known(const struct cmp_state *state)
             known = is_open(&state->record.items[k]) &&
                     state->record.items[k].cert_req_id == state->confirms[i].cert_req_id;
         }
-        if (!known) {
+        bool is_first = status_of(state, state->confirms[i].cert_req_id) == &state->confirms[i];
+        if (!known || !is_first) {
             return false;
         }
     }

@@ -345,8 +345,7 @@ def test_strict(app):
     nameless.template = template(None, m.spki_of(nameless.key), extensions=extension(
         "2.5.29.17", x509.SubjectAlternativeName([x509.DNSName("strict-4")]).public_bytes()))
     assert m.exchange(app, m.ir(nameless, mac()), "strict").fails == ["badCertTemplate"]
-    answer = m.exchange(app, m.ir(m.Request(new_key(), "strict-5"), mac(), tid=b""), "strict",
-                        protected="signature")
+    answer = m.exchange(app, m.ir(m.Request(new_key(), "strict-5"), mac(), tid=b""), "strict")
     assert answer.body == "error" and answer.fails == ["badDataFormat"]
     answer = m.exchange(app, m.ir(m.Request(new_key(), "strict-6", 1), mac()), "strict")
     assert answer.fails == ["badRequest"]

@@ -114,7 +114,7 @@ static bool ids_are_unique(const struct cmp_state *state)
     return true;
 }
 
-_Static_assert(CMP_REQUESTS_PER_MESSAGE_MAX * sizeof(struct crmf_request) <= CHUNK_LARGE_SIZE,
+_Static_assert(CMP_REQUESTS_PER_MESSAGE_MAX * sizeof(struct cert_request) <= CHUNK_LARGE_SIZE,
                "the requests of a message lie in one chunk");
 
 enum err cmp_take_certs(const struct proto_line *line, const struct proto_context *context,

@@ -363,11 +363,13 @@ def test_poll(f):
         polled = exchange(f, pollreq(last, asked, numbers), "held")
         assert polled.body == "pollRep" and [n for n, _ in polled.polls] == numbers
         assert all(40 <= after <= 50 for _, after in polled.polls)
-    f.refuses(pollreq(answer, asked, [2]), "badRequest", "bad-request", "held")
-    f.refuses(message("pollReq", seq(), f.mac, tid=answer.tid, recip_nonce=answer.nonce), "badRequest", "bad-request",
+        last = polled
+    f.refuses(pollreq(answer, asked), "badRecipientNonce", "cmp-bad-recipient-nonce", "held")  # of an older answer
+    f.refuses(pollreq(last, asked, [2]), "badRequest", "bad-request", "held")
+    f.refuses(message("pollReq", seq(), f.mac, tid=last.tid, recip_nonce=last.nonce), "badRequest", "bad-request",
               "held")
-    f.refuses(certconf(answer, asked), "badRequest", "cmp-unknown-transaction", "held")
-    given_up = exchange(f, error(answer, asked), "held")
+    f.refuses(certconf(last, asked), "badRequest", "cmp-unknown-transaction", "held")
+    given_up = exchange(f, error(last, asked), "held")
     assert given_up.body == "pkiconf"
     f.refuses(pollreq(answer, asked), "badRequest", "cmp-unknown-transaction", "held")
 

@@ -262,6 +262,8 @@ def test_transaction_id_missing(f):
 
 def test_transaction_id_too_long(f):
     f.refuses(one(f, tid=bytes(33)), "badDataFormat", "cmp-no-transaction-id")
+    f.refuses(one(f, tid=bytes(3000)), "badDataFormat", "cmp-no-transaction-id")
+    f.refuses(one(f, nonce=bytes(3000)), "badSenderNonce", "cmp-bad-sender-nonce")
     assert exchange(f, one(f, tid=fresh(32))).status == ACCEPTED
     assert exchange(f, one(f, tid=fresh(1) + b"x")).status == ACCEPTED
 

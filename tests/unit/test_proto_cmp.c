@@ -435,9 +435,29 @@ static void test_waiting_and_polls(void **state)
     answer = answer_of(&message, NULL, "s", &response);
     assert_int_equal(cmp_poll_rep_decode(answer.content, &poll, 1, &count), ERR_OK);
     assert_true(poll.cert_req_id == 0 && poll.check_after_s >= 40 && poll.check_after_s <= 50);
-    assert_false(response.keep);
+    assert_true(response.keep && response.record_state == CMP_DIALOG_WAITING);
+    struct bytes polled = response.body;
+    context.record = response.record;
+    memcpy(context.nonce, "another-nonce-xy", CMP_NONCE_LEN);
+    assert_int_equal(take(poll_der, &context, &message), ERR_OK);
+    assert_int_equal(message.action, ACTION_REPLAY);
+    answer_of(&message, NULL, NULL, &response);
+    assert_same(response.body, polled);
+    poll_der = message_of(
+        CMP_POLLREQ, SEQ(SEQ(INT(0))),
+        (struct fields){.tid = TID, .nonce = "poll-nonce-three", .recip_nonce = "server-nonce-xyz"});
+    assert_int_equal(take(poll_der, &context, &message), ERR_OK);
+    answer_of(&message, NULL, "s", &response);
+    context.record = response.record;
 
     context.is_hold = false;
+    poll_der = message_of(
+        CMP_POLLREQ, SEQ(SEQ(INT(0))),
+        (struct fields){.tid = TID, .nonce = "poll-nonce-four!", .recip_nonce = "server-nonce-xyz"});
+    assert_int_equal(take(poll_der, &context, &message), ERR_CMP_RECIPIENT_NONCE); /* an older answer's */
+    poll_der = message_of(
+        CMP_POLLREQ, SEQ(SEQ(INT(0))),
+        (struct fields){.tid = TID, .nonce = "poll-nonce-four!", .recip_nonce = "another-nonce-xy"});
     assert_int_equal(take(poll_der, &context, &message), ERR_OK);
     assert_int_equal(message.action, ACTION_ENROLL);
     assert_int_equal(message.request_count, 1);
@@ -493,7 +513,9 @@ static void test_settlements_and_revocations(void **state)
 static void test_questions(void **state)
 {
     (void)state;
-    cmp_line.root_new_with_new = cert_der;
+    cmp_line.root_cert = cert_der;
+    cmp_line.root_olds[0] = cert_der;
+    cmp_line.root_old_count = 1;
     cmp_line.root_new_with_old = cert_der;
     cmp_line.key_algs[0] = KEY_EC_P384;
     cmp_line.key_alg_count = 1;

@@ -169,6 +169,10 @@ static enum verdict fan_out(struct core *core, struct exchange *exchange)
             continue;
         }
         total += issuances_wanted(unit);
+        if (total > CMP_REQUESTS_PER_MESSAGE_MAX) {
+            exchange->own.err = ERR_BAD_REQUEST;
+            return VERDICT_REFUSE;
+        }
         room = total <= core->issuances.free_count && make_outcomes(exchange, unit);
     }
     if (!room) {

@@ -466,13 +466,13 @@ def test_not_authorized_nested_by_an_end_entity(f, auth):
     f.refuses(nested([one(f)], caller), "notAuthorized", "not-authorized")
 
 
-def test_not_authorized_station_without_the_role(f):
-    weak = f.foreign("station-cert")
-    weak = Signer(weak.cert, weak.key)
+def test_not_authorized_without_the_role(f):
+    for line in ("line1", "held"):
+        for body in (ir, cr):
+            f.refuses(one(f, "powerless", body), "notAuthorized", "not-authorized", line)
     device = f.enroll()
-    vendor = f.foreign("vendor-device")
-    f.refuses(rr([rev_of(device.cert)], vendor), "notAuthorized", "not-authorized")
-    assert exchange(f, rr([rev_of(device.cert)], weak)).status == ACCEPTED
+    f.refuses(rr([rev_of(device.cert)], f.foreign("vendor-device")), "notAuthorized", "not-authorized")
+    assert exchange(f, rr([rev_of(device.cert)], f.foreign("station-cert"))).status == ACCEPTED
 
 
 # --- badCertTemplate ------------------------------------------------------------------------------

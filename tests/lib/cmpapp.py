@@ -48,6 +48,7 @@ class Factory(CmpAppliance):
         config["lines"].append(dict(base, name="unsigned", cmp={}))  # MACs alone
         config["lines"].append(dict(base, name="estonly"))
         config["stations"][1]["roles"] = ["enroll", "confirm", "revoke"]
+        config["stations"].append({"name": "station-3", "roles": ["confirm"], "cmp_secret_file": "cmp-secret"})
         config["stations"].append({"name": "station-2", "roles": ["enroll"], "cmp_reference": "other-station",
                                    "cmp_secret_file": "cmp-secret"})
 
@@ -55,6 +56,11 @@ class Factory(CmpAppliance):
     def other(self):
         """A station with the right to enroll and no other."""
         return Mac(SECRET, "other-station")
+
+    @property
+    def powerless(self):
+        """A station that may not enroll."""
+        return Mac(SECRET, "station-3")
 
     def reload(self, change):
         """Changes the configuration and waits until the daemon has taken it."""

@@ -671,3 +671,23 @@ def test_system_unavail_when_the_mac_queue_is_full_and_signatures_go_on(f):
     assert len(codes) == 181 and full and checked, codes[:5]
     assert len(full) + len(checked) >= 180
     f.serves()
+
+
+def test_system_unavail_when_the_store_is_full_and_served_when_it_has_room():
+    with Factory(config=lambda c: c["store"].update(map_size=1 << 20)) as f:
+        answer = None
+        for _ in range(200):
+            asked = ir([Request(cm.new_key("ed25519"), device_name("full"), n) for n in range(20)], f.mac)
+            answer = exchange(f, asked)
+            if answer.body != "ip" or any(r.status != ACCEPTED for r in answer.responses):
+                break
+        refused = [r for r in answer.responses if r.status != ACCEPTED]
+        assert refused and {(tuple(r.fails), r.code) for r in refused} == {(("systemUnavail",), "store-full")}
+        assert exchange(f, genm([info(17)], f.mac)).info(17)  # what needs no store goes on
+        f.stop()
+        f.config["store"]["map_size"] = 1 << 26
+        f.write_config()
+        f.start()
+        again = exchange(f, asked)
+        assert [r.status for r in again.responses] == [ACCEPTED] * 20
+        assert exchange(f, certconf(again, asked)).body == "pkiconf"

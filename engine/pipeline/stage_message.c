@@ -290,6 +290,9 @@ static enum err authorize(const struct unit *unit)
     switch (message->action) {
     case ACTION_ENROLL:
         return caller_check_role(exchange, caller, ROLE_ENROLL);
+    case ACTION_MESSAGE: /* requests beside it wait for an operator: not everybody's */
+        return message->request_count > 0 ? caller_check_role(exchange, caller, ROLE_ENROLL)
+                                          : ERR_OK;
     case ACTION_REENROLL:
         if (caller->kind != CALLER_DEVICE) {
             return ERR_CLIENT_CERT_REQUIRED;

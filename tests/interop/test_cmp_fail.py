@@ -676,7 +676,8 @@ def test_system_unavail_when_the_store_is_full_and_served_when_it_has_room():
     with Factory(config=lambda c: c["store"].update(map_size=1 << 20)) as f:
         answer = None
         for _ in range(200):
-            asked = ir([Request(cm.new_key("ed25519"), device_name("full"), n) for n in range(20)], f.mac)
+            requests = [Request(cm.new_key("ed25519"), device_name("full"), n) for n in range(20)]
+            asked = ir(requests, f.mac)
             answer = exchange(f, asked)
             if answer.body != "ip" or any(r.status != ACCEPTED for r in answer.responses):
                 break
@@ -687,6 +688,11 @@ def test_system_unavail_when_the_store_is_full_and_served_when_it_has_room():
         f.config["store"]["map_size"] = 1 << 26
         f.write_config()
         f.start()
-        again = exchange(f, asked)
-        assert [r.status for r in again.responses] == [ACCEPTED] * 20
-        assert exchange(f, certconf(again, asked)).body == "pkiconf"
+        done = [r.number for r in answer.responses if r.status == ACCEPTED]
+        if done:  # a part of it was committed before: that is what this message got, and gets again
+            assert exchange(f, asked).der == answer.der
+            assert exchange(f, certconf(answer, asked)).body == "pkiconf"
+        asked = ir([one for one in requests if one.number not in done], f.mac)
+        answer = exchange(f, asked)
+        assert {r.status for r in answer.responses} == {ACCEPTED}
+        assert exchange(f, certconf(answer, asked)).body == "pkiconf"

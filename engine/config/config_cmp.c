@@ -25,6 +25,7 @@ void config_cmp_defaults(struct config *config)
         config_default_switch(&cmp->implicit_confirm, true);
         config_default_switch(&cmp->lenient_sender, !strict);
         config_default_switch(&cmp->require_time, false);
+        config_default_switch(&cmp->keygen, false);
         if (cmp->requests_max == 0) {
             cmp->requests_max = strict ? 1 : CMP_REQUESTS_PER_MESSAGE_MAX;
         }
@@ -83,6 +84,10 @@ static void check_line(struct check *check, uint32_t index, const struct config_
                                         sizeof(config->cmp_signers[0]), cmp->signer)) {
         config_complain(check, PATH("lines[%u].cmp.signer", index), "there is no cmp_signer '%s'",
                         cmp->signer);
+    }
+    if (cmp->keygen && !cmp->signer) {
+        config_complain(check, PATH("lines[%u].cmp.keygen", index),
+                        "keys that are made here are signed for: expected a signer");
     }
     bool open = strcmp(cmp->mode, "open") == 0, strict = strcmp(cmp->mode, "strict") == 0;
     if (!open && !strict) {

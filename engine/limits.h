@@ -48,6 +48,7 @@
 /* CMP */
 #define CMP_REQUESTS_PER_MESSAGE_MAX 1024 /* CertReqMsgs of a message, or of all in a nested one */
 #define CMP_NESTED_MAX               1024 /* inner messages */
+#define CMP_INNER_MEMORY             (16 * 1024) /* of one, with its request and its answer, usually */
 #define CMP_EXTRA_CERTS_MAX          10
 #define CMP_INFOS_MAX                32   /* InfoTypeAndValue of a genm, or of a header */
 #define CMP_REVOCATIONS_MAX          64   /* RevDetails of an rr */
@@ -64,9 +65,9 @@
 #define CHUNK_SMALL_COUNT  16384
 #define CHUNK_MEDIUM_SIZE  (64 * 1024)
 #define CHUNK_MEDIUM_COUNT 512
-#define CHUNK_LARGE_SIZE   (2 * 1024 * 1024 + 64 * 1024)
-#define CHUNK_LARGE_COUNT  24
-#define EXCHANGE_ARENA_MAX (8 * 1024 * 1024)
+#define CHUNK_LARGE_SIZE   (2 * 1024 * 1024 + 512 * 1024)
+#define CHUNK_LARGE_COUNT  32
+#define EXCHANGE_ARENA_MAX (32 * 1024 * 1024)
 
 /* ASN.1 */
 #define DER_DEPTH_MAX       16
@@ -128,6 +129,13 @@
 #define TRUST_ANCHORS_MAX 64
 #define SNAPSHOTS_MAX     4 /* configurations alive at once: the current and those still in use */
 
+/* revocation lists */
+#define CRL_DER_MAX         (256u * 1024 * 1024) /* one CRL: some five million entries of 49 octets */
+#define CRL_GENERATIONS_MAX 4    /* of one CA in memory: the newest, and what slow clients still read */
+#define CRL_URL_MAX         160  /* distribution point in a certificate */
+#define CRL_RETRY_MIN_MS    1000 /* after a failure, doubled each time up to */
+#define CRL_RETRY_MAX_MS    60000
+
 /* timers, milliseconds (defaults; the configuration may lower them) */
 #define HANDSHAKE_TIMEOUT_MS 10000
 #define HEADER_TIMEOUT_MS    10000
@@ -141,8 +149,11 @@
 
 static_assert(BODY_MAX >= EST_BODY_MAX && BODY_MAX >= CMP_BODY_MAX, "one bound for all bodies");
 static_assert(CHUNK_LARGE_SIZE >= BODY_MAX, "a body lies in one chunk");
+static_assert(EXCHANGE_ARENA_MAX >= CMP_NESTED_MAX * CMP_INNER_MEMORY + 2 * CHUNK_LARGE_SIZE,
+              "what a message may hold can be answered");
 static_assert(CHUNK_MEDIUM_SIZE >= EST_BODY_MAX, "an EST body needs no large chunk");
-static_assert(EXCHANGE_ARENA_MAX >= 3 * CHUNK_LARGE_SIZE, "body, its decoding and its answer");
+static_assert(EXCHANGE_ARENA_MAX >= 5 * CHUNK_LARGE_SIZE,
+              "body, its requests, certificates, and the answer before and after its protection");
 static_assert(HTTP_HEADER_MAX <= CHUNK_MEDIUM_SIZE, "a header lies in one chunk");
 static_assert((SIGN_JOBS_PER_CORE_MAX & (SIGN_JOBS_PER_CORE_MAX - 1)) == 0, "ring size");
 static_assert((STORE_JOBS_PER_CORE_MAX & (STORE_JOBS_PER_CORE_MAX - 1)) == 0, "ring size");
@@ -151,6 +162,8 @@ static_assert((RECV_BUFFERS_PER_CORE & (RECV_BUFFERS_PER_CORE - 1)) == 0, "ring 
 static_assert(EXCHANGES_RESERVE < EXCHANGES_PER_CORE_MAX / 2, "the reserve is the smaller part");
 static_assert(EXCHANGE_DEADLINE_MS >= SIGN_DEADLINE_MS, "a signer's answer still finds its exchange");
 static_assert(CA_CERTS_MAX >= CERT_CHAIN_MAX + CA_PREVIOUS_MAX + 2, "its chain, its past, two links");
+static_assert(CRL_DER_MAX < 1ull << 32, "a CRL's length has four octets");
+static_assert(CRL_GENERATIONS_MAX >= 2, "one is read while the next is made");
 static_assert(KEYS_MAX >= 2 * (CAS_MAX + CMP_SIGNERS_MAX), "all keys, and as many after a reload");
 static_assert(STORE_JOB_DATA_MAX >= CERT_DER_MAX, "a certificate fits its job");
 

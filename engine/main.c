@@ -12,7 +12,7 @@
 #include "admin/admin.h"
 #include "base/log.h"
 #include "build_info.h"
-#include "pipeline/appliance.h"
+#include "pipeline/operate.h"
 
 enum { TEND_MS = 50 };
 
@@ -154,6 +154,17 @@ static void log_started(const struct config *config, const struct shared *shared
              config->lines_count);
 }
 
+static uint16_t answer_operator(void *ctx, const struct admin_request *request, struct writer *out)
+{
+    struct operate_request asked = {request->post, request->path, request->query, request->who};
+    return operate(ctx, &asked, out);
+}
+
+static void write_metrics(void *ctx, struct writer *out)
+{
+    operate_metrics(ctx, out);
+}
+
 static int serve(struct config *config, int signal_fd)
 {
     char detail[CONFIG_ERROR_MAX] = "";
@@ -176,6 +187,7 @@ static int serve(struct config *config, int signal_fd)
         .draining = &draining,
         .reload = reload,
         .reload_ctx = appliance,
+        .operate = {appliance, answer_operator, write_metrics},
     };
     char *socket_path = running->admin.socket ? config_path(running, running->admin.socket) : NULL;
     struct admin_config admin_config = {socket_path, running->admin.address, running->admin.port};

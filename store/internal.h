@@ -184,6 +184,7 @@ struct store_txn {
     uint64_t next_log;
     uint64_t now_ns;
     uint32_t writes; /* records other than journal ones */
+    bool revoked_changed;
     enum err failed; /* first environment error, sticky: LMDB refuses to go on after one */
     uint32_t line_count;
     struct line_slot lines[LINES_MAX];
@@ -223,6 +224,7 @@ struct store {
     _Atomic uint64_t device_count;
     _Atomic uint64_t journal_count;
     _Atomic uint64_t commits;
+    _Atomic uint64_t revocations; /* commits that changed what is revoked */
     _Atomic uint64_t committed_jobs;
     _Atomic uint64_t last_commit_ns;
     _Atomic bool failing;

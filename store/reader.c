@@ -117,6 +117,18 @@ enum err reader_line(struct store_reader *reader, const char *name, struct line_
     return err != ERR_OK ? err : record_copy("lines", value, out, sizeof(*out));
 }
 
+enum err reader_issuer(struct store_reader *reader, const uint8_t issuer_hash[32],
+                       uint32_t *out_id)
+{
+    struct bytes value;
+    enum err err = get(reader, DB_ISSUERS, bytes_of(issuer_hash, 32), &value);
+    if (err == ERR_OK && value.len != sizeof(*out_id))
+        err = ERR_STORE_FAILED;
+    if (err == ERR_OK)
+        memcpy(out_id, value.ptr, sizeof(*out_id));
+    return err;
+}
+
 enum err reader_revoked(struct store_reader *reader, uint32_t issuer_id, struct bytes serial,
                         struct revoked_record *out)
 {

@@ -105,6 +105,7 @@ enum journal_kind {
     JOURNAL_SUPPRESSED = 10, /* so many anonymous refusals were counted, not recorded one by one */
     JOURNAL_OPERATOR = 11,
     JOURNAL_RELEASED = 12, /* a hold was lifted */
+    JOURNAL_CRL = 13,      /* a revocation list was signed */
 };
 
 enum journal_protocol { PROTOCOL_NONE, PROTOCOL_EST, PROTOCOL_CMP, PROTOCOL_SCEP, PROTOCOL_ACME,

@@ -261,6 +261,11 @@ enum err store_journal(struct store *store, const struct journal_entry *entry)
 
 /* --- figures --- */
 
+uint64_t store_revocations(const struct store *store)
+{
+    return atomic_load_explicit(&store->revocations, memory_order_acquire);
+}
+
 void store_stats(struct store *store, struct store_stats *out)
 {
     *out = (struct store_stats){

@@ -82,7 +82,7 @@ struct store_job *store_poll(struct store *store, uint32_t core);
 bool store_pending(struct store *store, uint32_t core);
 void store_job_release(struct store *store, uint32_t core, struct store_job *job);
 
-/* Applies one job from the main thread, in a transaction of its own between the writer's, and waits
+/* Applies one job from any thread but a core's, in a transaction of its own between the writer's, and waits
  * for its sync: sets err and token as the writer does, and returns err. The job is the caller's own
  * memory, not one of a core's; the writer may run or not. Waits for at most one commit of the
  * writer's. */
@@ -193,6 +193,9 @@ enum err reader_serial(struct store_reader *reader, uint32_t issuer_id, struct b
                        uint64_t *out_log) MUST_USE;
 enum err reader_line(struct store_reader *reader, const char *name, struct line_record *out)
     MUST_USE;
+/* The issuer's id (store_issuer_id), when it has one. */
+enum err reader_issuer(struct store_reader *reader, const uint8_t issuer_hash[32],
+                       uint32_t *out_id) MUST_USE;
 enum err reader_revoked(struct store_reader *reader, uint32_t issuer_id, struct bytes serial,
                         struct revoked_record *out) MUST_USE;
 enum err reader_transaction(struct store_reader *reader, struct bytes key,
@@ -247,6 +250,8 @@ struct store_stats {
     bool failing;            /* the last commit failed */
 };
 void store_stats(struct store *store, struct store_stats *out);
+/* Rises with every commit that revokes, holds or releases; starts anew at each open. Any thread. */
+uint64_t store_revocations(const struct store *store);
 struct hist *store_commit_hist(struct store *store);
 /* Walks journal and checks every hash, sequence and order. ERR_OK and *out_bad 0: all fits.
  * ERR_STORE_FAILED and *out_bad > 0: the first sequence that is missing or does not fit. */

@@ -18,6 +18,7 @@ enum err store_txn_begin(struct store *store, struct store_txn **out)
     txn->next_log = store->next_log;
     txn->now_ns = clock_wall_ns();
     txn->writes = 0;
+    txn->revoked_changed = false;
     txn->failed = ERR_OK;
     txn->line_count = 0;
     *out = txn;
@@ -77,6 +78,7 @@ enum err store_txn_commit(struct store_txn *txn, struct commit_token *out)
         atomic_store_explicit(&store->journal_count, txn->head.sequence, memory_order_relaxed);
         atomic_store_explicit(&store->last_commit_ns, took_ns, memory_order_relaxed);
         atomic_fetch_add_explicit(&store->commits, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&store->revocations, txn->revoked_changed, memory_order_release);
         *out = store_seal(store, id);
         db_env_fill(&store->db);
     }
@@ -394,12 +396,14 @@ enum err txn_revoked_put(struct store_txn *txn, uint32_t issuer_id, struct bytes
                          const struct revoked_record *record)
 {
     struct store_key key = store_key_of(issuer_id, serial);
+    txn->revoked_changed = true;
     return put(txn, DB_REVOKED, store_key_view(&key), bytes_of(record, sizeof(*record)));
 }
 
 enum err txn_revoked_del(struct store_txn *txn, uint32_t issuer_id, struct bytes serial)
 {
     struct store_key key = store_key_of(issuer_id, serial);
+    txn->revoked_changed = true;
     return del(txn, DB_REVOKED, store_key_view(&key));
 }
 

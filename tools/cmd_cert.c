@@ -16,6 +16,7 @@ struct listing {
     const struct shelf *shelf;
     uint32_t line_id;    /* 0: all */
     struct bytes device; /* empty: all */
+    bool revoked;        /* those alone, and what is on hold */
     uint64_t left;       /* of --limit */
     uint64_t printed;
     bool json;
@@ -49,7 +50,9 @@ static bool list_one(void *ctx, FILE *out, const struct cert_view *cert)
 {
     struct listing *listing = ctx;
     if ((listing->line_id != 0 && cert->record->line_id != listing->line_id) ||
-        (listing->device.len > 0 && !bytes_eq(cert->device_id, listing->device)))
+        (listing->device.len > 0 && !bytes_eq(cert->device_id, listing->device)) ||
+        (listing->revoked && cert->record->status != CERT_REVOKED &&
+         cert->record->status != CERT_ON_HOLD))
         return true;
     if (listing->json) {
         json_t *object = cert_json(listing->shelf, cert);
@@ -94,6 +97,7 @@ static int run_list(struct cli *cli)
         status = CLI_FAILED;
     if (device)
         listing.device = bytes_of_str(device);
+    listing.revoked = cli_has(cli, "revoked");
     if (status == CLI_DONE)
         status = find_start(cli, &shelf, &from);
     if (status != CLI_DONE)
@@ -113,6 +117,7 @@ static const struct cli_option LIST_OPTIONS[] = {
     {"line", "NAME", "Only those of this line.", false, false},
     {"device", "ID", "Only those of this device, also superseded ones. Reads the whole log.", false,
      false},
+    {"revoked", NULL, "Only those that are revoked or on hold. Reads the whole log.", false, false},
     {"limit", "N", "At most so many.", false, false},
     {"since", "SERIAL",
      "Those after this one (serial, log number or fingerprint), oldest first: the last line of one "

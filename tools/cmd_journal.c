@@ -20,6 +20,7 @@ static const char *kind_name(uint8_t kind)
         [JOURNAL_SUPPRESSED] = "suppressed",
         [JOURNAL_OPERATOR] = "operator",
         [JOURNAL_RELEASED] = "released",
+        [JOURNAL_CRL] = "crl",
     };
     return kind < sizeof(names) / sizeof(names[0]) ? names[kind] : names[0];
 }

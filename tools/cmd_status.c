@@ -1,27 +1,6 @@
 /* certmill status: GET /status from the running daemon's socket. */
-#include <stdlib.h>
-
 #include "tools/commands.h"
 #include "tools/daemon.h"
-#include "tools/output.h"
-
-enum { STATUS_TIMEOUT_S = 10 };
-
-/* raw: prints the daemon's JSON as it is and returns it all the same. */
-static json_t *ask(const char *path, bool raw)
-{
-    char *body = NULL;
-    if (daemon_ask(path, "GET /status", STATUS_TIMEOUT_S, &body) != DAEMON_ANSWERED)
-        return NULL;
-    json_t *status = json_loads(body, 0, NULL);
-    if (status && raw)
-        fputs(body, stdout);
-    if (!status)
-        cli_fail("certmilld's answer on %s is not understood (%.40s): is it of this version?", path,
-                 body);
-    free(body);
-    return status;
-}
 
 /* --- for people --- */
 
@@ -175,12 +154,8 @@ static void print_refusals(json_t *refusals)
 
 static int run_status(struct cli *cli)
 {
-    const struct config *config = cli_config(cli);
-    if (!config)
-        return CLI_FAILED;
-    char *path = config_path(config, config->admin.socket);
-    json_t *status = ask(path, cli->json);
-    free(path);
+    uint32_t http_status = 0;
+    json_t *status = daemon_ask_json(cli, "GET", "/status", cli->json, &http_status);
     if (!status)
         return CLI_FAILED;
     if (!cli->json) {

@@ -9,6 +9,8 @@ extern const struct cli_command *const KEY_COMMANDS[];
 extern const struct cli_command *const CA_COMMANDS[];
 extern const struct cli_command *const STATUS_COMMANDS[];
 extern const struct cli_command *const CERT_COMMANDS[];
+extern const struct cli_command *const REVOKE_COMMANDS[];
+extern const struct cli_command *const CRL_COMMANDS[];
 extern const struct cli_command *const LINE_COMMANDS[];
 extern const struct cli_command *const DEVICE_COMMANDS[];
 extern const struct cli_command *const JOURNAL_COMMANDS[];

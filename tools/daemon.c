@@ -7,7 +7,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { ANSWER_MAX = 4 * 1024 * 1024 };
+enum { ANSWER_MAX = 4 * 1024 * 1024, TIMEOUT_S = 10 };
 
 static bool address_of(const char *path, struct sockaddr_un *out)
 {
@@ -39,12 +39,12 @@ static int connect_to(const struct sockaddr_un *address, int timeout_s)
 /* The whole answer, NUL-terminated; the daemon closes behind it. */
 static char *exchange(int fd, const char *path, const char *what)
 {
-    char request[256];
+    char request[1024];
     int request_len = snprintf(request, sizeof(request),
                                "%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", what);
     char *answer = malloc(ANSWER_MAX + 1);
     size_t len = 0;
-    if (!answer)
+    if (!answer || request_len >= (int)sizeof(request))
         abort();
     ssize_t got = send(fd, request, (size_t)request_len, MSG_NOSIGNAL);
     while (got > 0 && len < ANSWER_MAX) {
@@ -82,7 +82,7 @@ bool daemon_runs(const char *socket_path)
 }
 
 enum daemon_outcome daemon_ask(const char *socket_path, const char *what, int timeout_s,
-                               char **out_body)
+                               uint32_t *out_status, char **out_body)
 {
     struct sockaddr_un address;
     if (!address_of(socket_path, &address)) {
@@ -98,7 +98,10 @@ enum daemon_outcome daemon_ask(const char *socket_path, const char *what, int ti
     if (!answer)
         return DAEMON_FAILED;
     const char *body = strstr(answer, "\r\n\r\n");
-    bool good = strncmp(answer, "HTTP/1.1 ", 9) == 0 && body;
+    uint64_t status = 0;
+    bool good = body && strncmp(answer, "HTTP/1.1 ", 9) == 0 &&
+                bytes_to_u64(bytes_of(answer + 9, 3), 999, &status);
+    *out_status = (uint32_t)status;
     if (good)
         *out_body = strdup(body + 4);
     else
@@ -106,4 +109,39 @@ enum daemon_outcome daemon_ask(const char *socket_path, const char *what, int ti
                  socket_path, answer);
     free(answer);
     return good ? DAEMON_ANSWERED : DAEMON_FAILED;
+}
+
+json_t *daemon_ask_json(struct cli *cli, const char *method, const char *target, bool raw,
+                        uint32_t *out_status)
+{
+    const struct config *config = cli_config(cli);
+    char *path = config ? config_path(config, config->admin.socket) : NULL;
+    char what[512], *body = NULL;
+    json_t *json = NULL;
+    if (snprintf(what, sizeof(what), "%s %s", method, target) >= (int)sizeof(what))
+        abort();
+    if (path && daemon_ask(path, what, TIMEOUT_S, out_status, &body) == DAEMON_ANSWERED) {
+        json = json_loads(body, 0, NULL);
+        if (!json)
+            cli_fail("certmilld's answer on %s is not understood (%.40s): is it of this version?",
+                     path, body);
+        else if (raw && *out_status == 200)
+            fputs(body, stdout);
+    }
+    free(body);
+    free(path);
+    return json;
+}
+
+const char *daemon_error(const json_t *answer)
+{
+    const char *code = json_string_value(json_object_get(answer, "error"));
+    return code ? code : "";
+}
+
+int daemon_fail(const json_t *answer, const char *what)
+{
+    const char *sentence = json_string_value(json_object_get(answer, "sentence"));
+    return cli_fail("%s: %s (%s)", what, sentence ? sentence : "certmilld refused",
+                    daemon_error(answer));
 }

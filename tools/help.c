@@ -223,8 +223,9 @@ void cli_help_all(FILE *out)
     put_heading(out, "DESCRIPTION");
     put_text(out,
              "Makes the keys and certificates of a certification authority in an HSM, looks at a "
-             "running appliance, and reads what it has issued. The store is read beside the "
-             "running daemon, which is not disturbed; nothing here writes to it.",
+             "running appliance, reads what it has issued, and revokes it. The store is read beside "
+             "the running daemon, which is not disturbed; nothing here writes to it but the daemon "
+             "itself, when it is asked to.",
              INDENT);
     put_heading(out, "COMMANDS");
     for (const struct cli_group *group = CLI_GROUPS; group->name; group++) {

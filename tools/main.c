@@ -11,6 +11,8 @@
 const struct cli_group CLI_GROUPS[] = {
     {"status", "what the running appliance does", STATUS_COMMANDS},
     {"cert", "certificates that were issued", CERT_COMMANDS},
+    {"revoke", "certificates that shall not be trusted any more", REVOKE_COMMANDS},
+    {"crl", "revocation lists", CRL_COMMANDS},
     {"line", "production lines", LINE_COMMANDS},
     {"device", "devices", DEVICE_COMMANDS},
     {"journal", "the journal: who did what, and whether the record is complete", JOURNAL_COMMANDS},

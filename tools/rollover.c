@@ -265,12 +265,13 @@ static int put_back(const struct config *config, const char *before, const char 
 static int tell_daemon(struct cli *cli, const char *before, const char **out_said)
 {
     char *socket_path = config_path(cli->config, cli->config->admin.socket), *body = NULL;
+    uint32_t http_status = 0; /* the answer says it, too */
     int status = CLI_DONE;
     if (cli_has(cli, "no-reload")) {
         *out_said = "not-asked";
     } else if (!daemon_runs(socket_path)) {
         *out_said = "not-running";
-    } else if (daemon_ask(socket_path, "POST /reload", RELOAD_TIMEOUT_S, &body) !=
+    } else if (daemon_ask(socket_path, "POST /reload", RELOAD_TIMEOUT_S, &http_status, &body) !=
                DAEMON_ANSWERED) {
         cli_fail("the configuration is switched, but certmilld was not told: send it SIGHUP, and "
                  "look into its log");

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -15,11 +16,12 @@
 #include "base/log.h"
 #include "net/http.h"
 
-enum { REQUEST_MAX = 4096, ANSWER_MAX = 512 * 1024 };
+enum { REQUEST_MAX = 4096, ANSWER_MAX = 512 * 1024, PASSWD_MAX = 4096 };
+enum { LISTEN_PORT, LISTEN_SOCKET };
 
 struct client {
-    int fd;       /* -1: free */
-    bool trusted; /* came by the unix socket */
+    int fd;        /* -1: free */
+    bool is_local; /* by the unix socket */
     uint64_t until_ns;
     size_t got;
     size_t scanned;
@@ -78,15 +80,46 @@ static void serve_reload(struct admin *admin, struct client *client)
     answer(client, done ? 200 : 409, "application/json", buf, out.len);
 }
 
+/* Who is at the other end, as the kernel says. */
+static void peer_name(const struct client *client, char *out, size_t cap)
+{
+    struct ucred peer = {.uid = (uid_t)-1};
+    socklen_t len = sizeof(peer);
+    struct passwd entry, *found = NULL;
+    char buf[PASSWD_MAX];
+    if (!client->is_local || getsockopt(client->fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) != 0) {
+        out[0] = 0;
+    } else if (getpwuid_r(peer.uid, &entry, buf, sizeof(buf), &found) == 0 && found) {
+        snprintf(out, cap, "%s", found->pw_name);
+    } else {
+        snprintf(out, cap, "uid-%u", (unsigned)peer.uid);
+    }
+}
+
+/* 0: nobody's path. */
+static uint16_t ask_appliance(struct admin *admin, const struct client *client,
+                              const struct http_request *request, bool post, struct writer *out)
+{
+    const struct admin_operate *operate = &admin->view.operate;
+    char who[STATION_NAME_MAX];
+    peer_name(client, who, sizeof(who));
+    struct admin_request asked = {post, request->path, request->query, who};
+    return operate->answer ? operate->answer(operate->ctx, &asked, out) : 0;
+}
+
 static void serve(struct admin *admin, struct client *client, const struct http_request *request)
 {
-    if (bytes_eq(request->method, BYTES_LIT("POST")) && client->trusted && admin->view.reload &&
-        bytes_eq(request->path, BYTES_LIT("/reload"))) {
-        serve_reload(admin, client);
+    bool post = bytes_eq(request->method, BYTES_LIT("POST"));
+    if (!post && !bytes_eq(request->method, BYTES_LIT("GET"))) {
+        answer_text(client, 405, "only GET and POST are served here\n");
         return;
     }
-    if (!bytes_eq(request->method, BYTES_LIT("GET"))) {
-        answer_text(client, 405, "only GET is served here, and POST /reload on the unix socket\n");
+    if (post && !client->is_local) {
+        answer_text(client, 403, "nothing is changed through this port: use the admin socket\n");
+        return;
+    }
+    if (post && admin->view.reload && bytes_eq(request->path, BYTES_LIT("/reload"))) {
+        serve_reload(admin, client);
         return;
     }
     char *buf = malloc(ANSWER_MAX);
@@ -97,7 +130,15 @@ static void serve(struct admin *admin, struct client *client, const struct http_
     struct writer out = writer_of(buf, ANSWER_MAX);
     uint16_t status = 200;
     const char *type = "text/plain; version=0.0.4";
-    if (bytes_eq(request->path, BYTES_LIT("/metrics"))) {
+    uint16_t asked = ask_appliance(admin, client, request, post, &out);
+    if (asked != 0) {
+        type = "application/json";
+        status = asked;
+    } else if (post) {
+        type = "text/plain";
+        status = 404;
+        writer_put_str(&out, "there is no such operation\n");
+    } else if (bytes_eq(request->path, BYTES_LIT("/metrics"))) {
         admin_write_metrics(&admin->view, &out);
     } else if (bytes_eq(request->path, BYTES_LIT("/status"))) {
         type = "application/json";
@@ -128,10 +169,11 @@ static void client_close(struct client *client)
     client->fd = -1;
 }
 
-static void client_accept(struct admin *admin, int listen_fd, bool trusted)
+static void client_accept(struct admin *admin, int listener)
 {
     int fd;
-    while ((fd = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
+    while ((fd = accept4(admin->listen_fds[listener], NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >=
+           0) {
         struct client *free_slot = NULL;
         for (uint32_t i = 0; i < ADMIN_CLIENTS_MAX; i++) {
             if (admin->clients[i].fd < 0) {
@@ -142,9 +184,11 @@ static void client_accept(struct admin *admin, int listen_fd, bool trusted)
             close(fd);
             continue;
         }
-        *free_slot = (struct client){.fd = fd,
-                                     .trusted = trusted,
-                                     .until_ns = clock_mono_ns() + ADMIN_TIMEOUT_MS * NS_PER_MS};
+        *free_slot = (struct client){
+            .fd = fd,
+            .is_local = listener == LISTEN_SOCKET,
+            .until_ns = clock_mono_ns() + ADMIN_TIMEOUT_MS * NS_PER_MS,
+        };
     }
 }
 
@@ -188,7 +232,7 @@ void admin_tend(struct admin *admin)
 {
     for (int i = 0; i < 2; i++) {
         if (admin->listen_fds[i] >= 0) {
-            client_accept(admin, admin->listen_fds[i], i == 1);
+            client_accept(admin, i);
         }
     }
     uint64_t now_ns = clock_mono_ns();
@@ -269,7 +313,7 @@ static enum err open_port(struct admin *admin, const struct admin_config *config
     if (fd >= 0) {
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     }
-    admin->listen_fds[0] = fd;
+    admin->listen_fds[LISTEN_PORT] = fd;
     enum err err = listen_on(fd, (const struct sockaddr *)&address, len);
     if (err != ERR_OK) {
         snprintf(detail, 256, "%s port %u: %s", config->address, config->port, strerror(errno));
@@ -297,10 +341,11 @@ static enum err open_socket(struct admin *admin, const char *path, char detail[2
         }
     }
     unlink(path); /* left by a killed daemon: the store's lock says that no other one runs */
-    admin->listen_fds[1] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    admin->listen_fds[LISTEN_SOCKET] =
+        socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     mode_t mask = umask(0177);
-    enum err err =
-        listen_on(admin->listen_fds[1], (const struct sockaddr *)&address, sizeof(address));
+    enum err err = listen_on(admin->listen_fds[LISTEN_SOCKET], (const struct sockaddr *)&address,
+                             sizeof(address));
     umask(mask);
     if (err != ERR_OK) {
         snprintf(detail, 256, "%s: %s", path, strerror(errno));

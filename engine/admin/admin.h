@@ -1,7 +1,7 @@
 /* admin.h: how operators look at a running appliance: a unix socket for the CLI, and on a loopback
- * port GET /metrics (Prometheus text), /health (200 or 503) and /status (JSON). On the socket
- * alone, which only the appliance's user may open: POST /reload, as SIGHUP, with the outcome as
- * JSON.
+ * port GET /metrics (Prometheus text), /health (200 or 503) and /status (JSON). What changes
+ * something is a POST, taken from the unix socket alone, in the name of the user at its other end:
+ * /reload, as SIGHUP, with the outcome as JSON, and what `operate` knows.
  *
  * Promise: never touches a request's path; slow or hostile clients are bounded (ADMIN_CLIENTS_MAX,
  *          one request each, ADMIN_TIMEOUT_MS) and cost the cores nothing.
@@ -28,6 +28,20 @@ enum {
 
 struct admin;
 
+/* What operators may ask for beside that is the appliance's business. */
+struct admin_request {
+    bool post; /* else GET */
+    struct bytes path, query;
+    const char *who; /* user name, or "uid-N"; "" on the port */
+};
+struct admin_operate {
+    void *ctx;
+    /* HTTP status, with JSON in `out`; 0: no such path. NULL: there is nothing. */
+    uint16_t (*answer)(void *ctx, const struct admin_request *request, struct writer *out);
+    /* More Prometheus text; NULL: none. */
+    void (*metrics)(void *ctx, struct writer *out);
+};
+
 /* What admin reads. */
 struct admin_view {
     uint32_t core_count;
@@ -40,6 +54,7 @@ struct admin_view {
     /* Reads the configuration again; false: detail says why not. NULL: not offered. */
     bool (*reload)(void *ctx, uint32_t *out_generation, char out_detail[ADMIN_DETAIL_MAX]);
     void *reload_ctx;
+    struct admin_operate operate;
 };
 
 struct admin_config {

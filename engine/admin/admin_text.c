@@ -108,6 +108,9 @@ void admin_write_metrics(const struct admin_view *view, struct writer *out)
     put_core_hist(view, out, "commit", "Staged to durable", offsetof(struct metrics, commit_ns));
     admin_put_hsm_metrics(view, out);
     put_store(view, out);
+    if (view->operate.metrics) {
+        view->operate.metrics(view->operate.ctx, out);
+    }
 }
 
 /* --- JSON --- */

@@ -38,6 +38,11 @@ enum name_step { NAME_ATTRIBUTE, NAME_END, NAME_MALFORMED };
 bool name_walk_start(struct bytes name_der, struct name_walk *out) MUST_USE;
 enum name_step name_walk_next(struct name_walk *walk, struct name_attribute *out) MUST_USE;
 
+/* A whole AlgorithmIdentifier of whatever algorithm. */
+bool algorithm_is_valid(struct bytes der);
+/* extnValue of an authorityKeyIdentifier; the key id is empty when it has none. */
+bool aki_value_decode(struct bytes value, struct bytes *out_key_id) MUST_USE;
+
 /* Contents of a GeneralNames, whatever the tag around them (AKI holds one without its SEQUENCE). */
 bool general_names_contents_are_valid(struct bytes contents);
 

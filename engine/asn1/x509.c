@@ -258,13 +258,13 @@ static bool ski_decode(struct bytes value, struct x509_cert *cert)
     return der_get(&value, DER_OCTET_STRING, &cert->ski) && value.len == 0 && cert->ski.len > 0;
 }
 
-static bool aki_decode(struct bytes value, struct x509_cert *cert)
+bool aki_value_decode(struct bytes value, struct bytes *out_key_id)
 {
-    struct bytes body, names, serial;
+    struct bytes body, names, serial, key_id = {0};
     bool has_key_id, has_names;
 
     if (!der_get(&value, DER_SEQUENCE, &body) || value.len != 0 ||
-        !der_get_optional(&body, DER_CONTEXT(0), &cert->aki, &has_key_id) ||
+        !der_get_optional(&body, DER_CONTEXT(0), &key_id, &has_key_id) ||
         !der_get_optional(&body, DER_CONTEXT_CONSTRUCTED(1), &names, &has_names))
         return false;
     if (has_names && !general_names_contents_are_valid(names))
@@ -275,7 +275,13 @@ static bool aki_decode(struct bytes value, struct x509_cert *cert)
             !integer_is_minimal(serial))
             return false;
     }
+    *out_key_id = key_id;
     return true;
+}
+
+static bool aki_decode(struct bytes value, struct x509_cert *cert)
+{
+    return aki_value_decode(value, &cert->aki);
 }
 
 static bool san_decode(struct bytes value, struct x509_cert *cert)

@@ -24,7 +24,7 @@
 #define UNPOISON(mem, len) ((void)(mem), (void)(len))
 #endif
 
-enum { ARENA_ALIGN = 16, CHUNK_ALIGN = 64 };
+enum { ARENA_ALIGN = 16, CHUNK_ALIGN = 64, ARENA_GROWS_AFTER = 16 };
 
 static const uint32_t class_size[CHUNK_CLASS_COUNT] = {
     CHUNK_SMALL_SIZE,
@@ -132,20 +132,44 @@ void arena_init(struct arena *arena, struct chunk_pool *pool, size_t cap)
     *arena = (struct arena){.pool = pool, .cap = cap};
 }
 
+/* What does not fit a chunk's rest leaves a hole there: who needs much gets chunks with fewer ends. */
+static size_t size_that_suits(const struct arena *arena, size_t len)
+{
+    size_t size = CHUNK_SMALL_SIZE;
+    if (arena->total >= (size_t)ARENA_GROWS_AFTER * CHUNK_MEDIUM_SIZE)
+        size = CHUNK_LARGE_SIZE;
+    else if (arena->total >= (size_t)ARENA_GROWS_AFTER * CHUNK_SMALL_SIZE)
+        size = CHUNK_MEDIUM_SIZE;
+    return len > size ? len : size;
+}
+
+static struct chunk *take_within_cap(struct arena *arena, size_t size)
+{
+    struct chunk *chunk = chunk_take(arena->pool, size);
+    if (chunk != NULL && arena->cap != 0 && chunk->size > arena->cap - arena->total) {
+        chunk_put(arena->pool, chunk);
+        return NULL;
+    }
+    return chunk;
+}
+
+static size_t padded_len(size_t len)
+{
+    return (len + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);
+}
+
 void *arena_alloc(struct arena *arena, size_t len)
 {
     if (len > CHUNK_LARGE_SIZE)
         return NULL;
-    size_t padded = (len + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);
+    size_t padded = padded_len(len);
     struct chunk *chunk = arena->chunks;
     if (chunk == NULL || padded > chunk->size - arena->used) {
-        chunk = chunk_take(arena->pool, padded);
+        chunk = take_within_cap(arena, size_that_suits(arena, padded));
+        if (chunk == NULL)
+            chunk = take_within_cap(arena, padded);
         if (chunk == NULL)
             return NULL;
-        if (arena->cap != 0 && chunk->size > arena->cap - arena->total) {
-            chunk_put(arena->pool, chunk);
-            return NULL;
-        }
         chunk->next = arena->chunks;
         arena->chunks = chunk;
         arena->used = 0;
@@ -164,6 +188,15 @@ void *arena_calloc(struct arena *arena, size_t len)
     if (mem != NULL)
         memset(mem, 0, len);
     return mem;
+}
+
+void arena_shrink(struct arena *arena, void *mem, size_t len)
+{
+    struct chunk *chunk = arena->chunks;
+    size_t at = (size_t)((uint8_t *)mem - chunk->data);
+    assert((uint8_t *)mem >= chunk->data && at + padded_len(len) <= arena->used);
+    arena->used = at + padded_len(len);
+    POISON(chunk->data + at + len, chunk->size - at - len);
 }
 
 struct bytes arena_dup(struct arena *arena, struct bytes data)

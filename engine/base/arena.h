@@ -1,7 +1,7 @@
 /* arena.h: memory of one exchange, from pooled chunks.
  *
  * Promise: an arena takes chunks from its core's chunk_pool and gives all of them back at
- *          arena_reset; nothing is allocated from the heap after chunk_pool_init.
+ *          arena_reset, larger ones the more it has; nothing is allocated from the heap after chunk_pool_init.
  * Owner:   the exchange; memory is valid until reset.
  * Threads: pool and arenas belong to one core; memory may be read by others while the slot is lent.
  * Errors:  NULL when the classes are empty or the arena's own cap is reached: shed load.
@@ -54,6 +54,8 @@ void arena_init(struct arena *arena, struct chunk_pool *pool, size_t cap);
 /* Aligned to 16, not cleared. NULL when there is no room. */
 void *arena_alloc(struct arena *arena, size_t len);
 void *arena_calloc(struct arena *arena, size_t len);
+/* What was allocated last needs only its first len bytes. */
+void arena_shrink(struct arena *arena, void *mem, size_t len);
 /* A copy of the view; {NULL,0} when there is no room (or data is empty). */
 struct bytes arena_dup(struct arena *arena, struct bytes data);
 /* Gives every chunk back. Wipe secrets before. */

@@ -40,6 +40,7 @@ enum err_class { ERR_CLASS_NONE, ERR_CLASS_PEER, ERR_CLASS_REFUSAL, ERR_CLASS_EN
     X(DER_TRAILING, "der-trailing-data", PEER, "There are bytes after the end of the DER value.")  \
     X(BAD_CSR, "bad-csr", PEER, "The certification request is malformed.")                         \
     X(BAD_CERT, "bad-certificate", PEER, "The certificate is malformed.")                          \
+    X(BAD_CRL, "bad-crl", PEER, "The certificate revocation list is malformed.")                   \
     X(BAD_REQUEST, "bad-request", PEER, "The request breaks a rule of its protocol.")              \
     X(TRANSACTION_IN_USE, "transaction-id-in-use", PEER, "Another transaction has this id.")       \
     X(BAD_ALG, "unsupported-algorithm", PEER, "The signature or key algorithm is not supported.")  \
@@ -126,6 +127,8 @@ enum err_class { ERR_CLASS_NONE, ERR_CLASS_PEER, ERR_CLASS_REFUSAL, ERR_CLASS_EN
     X(SIGNER_FAILED, "signer-failed", ENV, "The token refused or failed to sign.")                 \
     X(SIGNATURE_WRONG, "token-signature-wrong", ENV, "The token returned a signature that does "   \
                                                      "not verify; it was discarded.")              \
+    X(NO_CRL, "no-crl-yet", ENV, "No revocation list of this CA has been signed yet; ask again "   \
+                                 "shortly.")                                                       \
     X(STORE_FULL, "store-full", ENV, "The store has no room; free disk space or raise map_size.")  \
     X(STORE_FAILED, "store-failed", ENV, "The store failed to write.")                             \
     X(STORE_VERSION, "store-version", ENV, "The store was written by another version of "          \

@@ -84,6 +84,28 @@ void ext_put_san(struct der_builder *out, struct bytes general_names, bool criti
     extension_close(out);
 }
 
+void ext_put_crl_url(struct der_builder *out, struct bytes url)
+{
+    extension_open(out, OID_EXT_CRL_DP, false); /* SHOULD NOT be critical (4.2.1.13) */
+    der_open(out, DER_SEQUENCE);
+    der_open(out, DER_SEQUENCE);
+    der_open(out, DER_CONTEXT_CONSTRUCTED(0)); /* distributionPoint */
+    der_open(out, DER_CONTEXT_CONSTRUCTED(0)); /* fullName */
+    der_put(out, DER_CONTEXT(GN_URI), url);
+    der_close(out);
+    der_close(out);
+    der_close(out);
+    der_close(out);
+    extension_close(out);
+}
+
+void ext_put_crl_number(struct der_builder *out, uint64_t number)
+{
+    extension_open(out, OID_EXT_CRL_NUMBER, false);
+    der_put_u64(out, DER_INTEGER, number);
+    extension_close(out);
+}
+
 uint32_t ext_key_usage_bit(struct bytes oid)
 {
     for (size_t i = 0; i < EXT_KEY_USAGE_COUNT; i++)

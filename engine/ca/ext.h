@@ -19,6 +19,10 @@ void ext_put_basic_constraints(struct der_builder *out, bool is_ca, int32_t path
 void ext_put_ski(struct der_builder *out, struct bytes key_id);
 void ext_put_aki(struct der_builder *out, struct bytes key_id);
 void ext_put_san(struct der_builder *out, struct bytes general_names, bool critical);
+/* One DistributionPoint that is a URI (4.2.1.13). */
+void ext_put_crl_url(struct der_builder *out, struct bytes url);
+/* In a CRL (5.2.3). */
+void ext_put_crl_number(struct der_builder *out, uint64_t number);
 
 /* The bit of an extended key usage, EKU_OTHER when unknown. */
 uint32_t ext_key_usage_bit(struct bytes oid);

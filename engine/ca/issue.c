@@ -136,6 +136,16 @@ enum err sign_input_build(enum sig_alg alg, struct bytes tbs, uint8_t *out, size
 
 /* --- CA certificates --- */
 
+void issuer_hash(const struct x509_cert *ca, uint8_t out[32])
+{
+    struct sha256_stream stream;
+
+    sha256_start(&stream);
+    sha256_update(&stream, ca->spki.der);
+    sha256_update(&stream, ca->subject);
+    sha256_finish(&stream, out);
+}
+
 enum { CA_KEY_USAGE = KU_KEY_CERT_SIGN | KU_CRL_SIGN };
 
 /* RFC 5280 4.2.1.9: a path length below the issuer's. Self-issued certificates, as the links

@@ -30,6 +30,9 @@ enum err cert_assemble(struct bytes tbs, enum sig_alg alg, struct bytes signatur
 enum err sign_input_build(enum sig_alg alg, struct bytes tbs, uint8_t *out, size_t cap,
                           size_t *out_len) MUST_USE;
 
+/* What the store knows an issuer by (store_issuer_id): SHA-256 over its SPKI and its name. */
+void issuer_hash(const struct x509_cert *ca, uint8_t out[32]);
+
 /* TBS of a CA certificate: self-signed root (issuer NULL), or subordinate. */
 struct ca_cert_input {
     struct bytes subject;     /* Name */

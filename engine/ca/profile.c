@@ -119,6 +119,21 @@ static enum err resolve_keys(struct profile_config *config, char out_detail[DETA
     return ERR_OK;
 }
 
+/* RFC 5280 4.2.1.13 and RFC 3986: who reads the certificate fetches from there, so an absolute URL.
+ */
+bool profile_crl_url_is_good(const char *url)
+{
+    size_t len = strlen(url);
+    size_t scheme = strncmp(url, "http://", 7) == 0 ? 7 : strncmp(url, "https://", 8) == 0 ? 8 : 0;
+
+    if (scheme == 0 || len <= scheme || len > CRL_URL_MAX || url[scheme] == '/')
+        return false;
+    for (const char *p = url; *p != '\0'; p++)
+        if (*p <= ' ' || *p > '~' || strchr("\"<>\\^`{|}", *p) != NULL)
+            return false;
+    return true;
+}
+
 static enum err resolve_config(struct profile_config *config, char out_detail[DETAIL_CAP])
 {
     enum err err = resolve_base(config, out_detail);
@@ -134,6 +149,8 @@ static enum err resolve_config(struct profile_config *config, char out_detail[DE
         return config_error(out_detail, "unknown key_usage");
     if ((config->ext_key_usage & ~EKU_KNOWN) != 0)
         return config_error(out_detail, "unknown ext_key_usage");
+    if (config->crl_url != NULL && !profile_crl_url_is_good(config->crl_url))
+        return config_error(out_detail, "crl_url is not an http:// or https:// URL");
     if (config->san == TAKE_FIXED)
         return config_error(out_detail, "a fixed san would be the same for every device");
     return resolve_keys(config, out_detail);
@@ -183,6 +200,8 @@ static enum err compile_extensions(struct profile *profile, const struct x509_ce
             ext_put_ext_key_usage(&out, profile->config.ext_key_usage);
         ext_put_basic_constraints(&out, false, -1);
         ext_put_aki(&out, key_id);
+        if (profile->config.crl_url != NULL)
+            ext_put_crl_url(&out, bytes_of_str(profile->config.crl_url));
         if (!der_finish(&out, &view))
             return config_error(out_detail, "the fixed extensions are too long");
         profile->fixed[kind].key_usage = key_usage;
@@ -218,7 +237,9 @@ static enum err compile_into(struct profile *profile, const struct profile_confi
 
     profile->config = *config;
     profile->config.name = strdup(config->name != NULL ? config->name : "");
-    profile->config.subject_suffix = NULL;
+    profile->config.subject_suffix = profile->config.crl_url = NULL;
+    if (config->crl_url != NULL && (profile->config.crl_url = strdup(config->crl_url)) == NULL)
+        return config_error(out_detail, "out of memory");
     if (config->subject_suffix != NULL && config->subject_suffix[0] != '\0') {
         profile->config.subject_suffix = strdup(config->subject_suffix);
         if (profile->config.subject_suffix == NULL)
@@ -258,6 +279,7 @@ void profile_free(struct profile *profile)
         return;
     free((char *)profile->config.name);
     free((char *)profile->config.subject_suffix);
+    free((char *)profile->config.crl_url);
     free(profile);
 }
 

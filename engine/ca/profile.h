@@ -34,6 +34,7 @@ struct profile_config {
     uint32_t rsa_bits_min;   /* default 2048 */
     enum profile_take san;   /* default from request (tls-device), optional hardwareModuleName (idevid) */
     const char *subject_suffix; /* fixed RDNs put before the device's, "O=Example,OU=Line 3"; or NULL */
+    const char *crl_url; /* cRLDistributionPoints; NULL: the extension is not written */
 };
 
 struct profile; /* compiled */
@@ -41,6 +42,8 @@ struct profile; /* compiled */
 /* issuer: the CA certificate this profile's certificates are signed under (name, AKI, its sig_alg). */
 enum err profile_compile(const struct profile_config *config, const struct x509_cert *issuer,
                          struct profile **out, char out_detail[256]) MUST_USE;
+/* Absolute http or https, of the characters a URI may have, at most CRL_URL_MAX. */
+bool profile_crl_url_is_good(const char *url);
 void profile_free(struct profile *profile);
 const char *profile_name(const struct profile *profile);
 const struct profile_config *profile_settings(const struct profile *profile);

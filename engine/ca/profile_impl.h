@@ -12,7 +12,7 @@ enum key_class { KEY_CLASS_EC, KEY_CLASS_RSA, KEY_CLASS_SIGN_ONLY, KEY_CLASS_COU
 
 enum {
     HEAD_MAX = NAME_DER_MAX + 128,
-    EXTENSIONS_FIXED_MAX = 320,
+    EXTENSIONS_FIXED_MAX = 384,
     SAN_DER_MAX = 768,
 };
 
@@ -29,7 +29,8 @@ struct profile {
     struct {
         uint32_t key_usage;
         size_t len;
-        uint8_t der[EXTENSIONS_FIXED_MAX]; /* keyUsage, extKeyUsage, basicConstraints, AKI */
+        uint8_t der[EXTENSIONS_FIXED_MAX]; /* keyUsage, extKeyUsage, basicConstraints, AKI,
+                                            cRLDistributionPoints */
     } fixed[KEY_CLASS_COUNT];
 };
 

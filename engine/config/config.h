@@ -51,6 +51,14 @@ struct config_token {
     uint32_t rv_classes_count;
 };
 
+/* Revocation lists of a CA. The texts as the file has them, the seconds as they mean. */
+struct config_crl {
+    char *lifetime;     /* thisUpdate to nextUpdate; default "7d" */
+    char *every;        /* a new one so often; default "1d"; "none": none at all */
+    char *on_revocation; /* and at most so long after a revocation; default, or "0s": on schedule */
+    int64_t lifetime_s, every_s, on_revocation_s; /* every_s 0: none at all */
+};
+
 struct config_ca {
     char *name;
     char *key;     /* pkcs11: URI object part */
@@ -64,6 +72,7 @@ struct config_ca {
     char *old_with_new; /* PEM files: links of the last key rollover (RFC 9810 4.4), or NULL */
     char *new_with_old;
     config_bool test; /* lines that are not for tests may not use it */
+    struct config_crl crl;
 };
 
 struct config_profile {
@@ -80,6 +89,7 @@ struct config_profile {
     config_bool server_auth;
     char *san;     /* request | forbidden */
     char *subject; /* fixed RDNs, "O=Example" */
+    char *crl_url; /* cRLDistributionPoints; NULL: none */
 };
 
 struct config_station {

@@ -27,6 +27,13 @@ static void default_uint(uint32_t *value, uint32_t fallback)
     *value = *value == 0 ? fallback : *value;
 }
 
+/* 0 for "none", and for what check_crls complains of. */
+static int64_t seconds_of(const char *text)
+{
+    int64_t seconds = 0;
+    return config_duration(text, &seconds) && seconds > 0 ? seconds : 0;
+}
+
 static void default_lists(struct config *config)
 {
     for (uint32_t i = 0; i < config->listeners_count; i++) {
@@ -40,7 +47,13 @@ static void default_lists(struct config *config)
         token->verify_one_in = token->verify_one_in_given ? *token->verify_one_in_given : 1;
     }
     for (uint32_t i = 0; i < config->cas_count; i++) {
+        struct config_crl *crl = &config->cas[i].crl;
         config_default_switch(&config->cas[i].test, false);
+        config_default_text(&crl->lifetime, "7d");
+        config_default_text(&crl->every, "1d");
+        crl->lifetime_s = seconds_of(crl->lifetime);
+        crl->every_s = seconds_of(crl->every);
+        crl->on_revocation_s = crl->on_revocation ? seconds_of(crl->on_revocation) : 0;
     }
     for (uint32_t i = 0; i < config->profiles_count; i++) {
         config_default_switch(&config->profiles[i].server_auth, false);
@@ -237,6 +250,33 @@ static void check_tokens(struct check *check)
     }
 }
 
+static void check_crls(struct check *check)
+{
+    char path[128];
+    for (uint32_t i = 0; i < check->config->cas_count; i++) {
+        const struct config_crl *crl = &check->config->cas[i].crl;
+        int64_t seconds = 0;
+        if (!config_duration(crl->every, &seconds) || seconds == 0) {
+            config_complain(check, PATH("cas[%u].crl.every", i),
+                     "'%s': expected a duration like 1d or 12h, or none", crl->every);
+        }
+        if (!config_duration(crl->lifetime, &seconds) || seconds <= 0) {
+            config_complain(check, PATH("cas[%u].crl.lifetime", i), "'%s': expected a duration like 7d",
+                     crl->lifetime);
+        }
+        if (crl->on_revocation && (!config_duration(crl->on_revocation, &seconds) || seconds < 0)) {
+            config_complain(check, PATH("cas[%u].crl.on_revocation", i),
+                     "'%s': expected a duration like 60s, or 0s: on schedule alone",
+                     crl->on_revocation);
+        }
+        if (crl->every_s > 0 && crl->lifetime_s <= crl->every_s) {
+            config_complain(check, PATH("cas[%u].crl.lifetime", i),
+                     "'%s': expected more than every, '%s': a list must live until the next one",
+                     crl->lifetime, crl->every);
+        }
+    }
+}
+
 static void check_profiles(struct check *check)
 {
     const struct config *config = check->config;
@@ -257,6 +297,12 @@ static void check_profiles(struct check *check)
         if (profile->backdate && (!config_duration(profile->backdate, &seconds) || seconds < 0)) {
             config_complain(check, PATH("profiles[%u].backdate", i), "'%s': expected a duration like 60s",
                      profile->backdate);
+        }
+        if (profile->crl_url && strncmp(profile->crl_url, "http://", 7) != 0 &&
+            strncmp(profile->crl_url, "https://", 8) != 0) {
+            config_complain(check, PATH("profiles[%u].crl_url", i),
+                     "'%s': expected a URL like http://pki.example/crl/issuing.crl",
+                     profile->crl_url);
         }
         if (profile->san && !is_one_of(profile->san, sans)) {
             config_complain(check, PATH("profiles[%u].san", i), "'%s': expected request or forbidden",
@@ -361,6 +407,7 @@ bool config_check(const struct config *config, const struct config_places *place
     CHECK_NAMES(&check, lines, LINE_NAME_MAX);
     check_listeners(&check);
     check_tokens(&check);
+    check_crls(&check);
     check_profiles(&check);
     check_stations(&check);
     check_lines(&check);

@@ -116,7 +116,7 @@ static void check_line(struct check *check, uint32_t index, const struct config_
     }
 }
 
-/* http://HOST[:PORT][/PATH]: the message protects itself. */
+/* Host, port if not 80, and path; without TLS: the message protects itself. */
 static bool is_http_url(const char *url)
 {
     if (strncmp(url, "http://", 7) != 0 || strlen(url) > 1000) {
@@ -142,7 +142,7 @@ static void check_announce(struct check *check)
     for (uint32_t i = 0; i < config->cmp_announce_count; i++) {
         if (!is_http_url(config->cmp_announce[i])) {
             config_complain(check, PATH("cmp_announce[%u]", i),
-                            "'%.128s': expected a URL like http://10.0.0.7:8080/cmp",
+                            "'%.128s': expected a URL like http://127.0.0.1:8080/cmp",
                             config->cmp_announce[i]);
         }
     }

@@ -56,6 +56,10 @@ static const cyaml_schema_field_t TOKEN[] = {
 static const cyaml_schema_value_t TOKEN_VALUE = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct config_token, TOKEN)};
 
+static const cyaml_schema_field_t CRL[] = {
+    TEXT_OPT("lifetime", struct config_crl, lifetime), TEXT_OPT("every", struct config_crl, every),
+    TEXT_OPT("on_revocation", struct config_crl, on_revocation), CYAML_FIELD_END};
+
 static const cyaml_schema_field_t CA[] = {
     TEXT("name", struct config_ca, name),
     TEXT("key", struct config_ca, key),
@@ -66,6 +70,7 @@ static const cyaml_schema_field_t CA[] = {
     TEXT_OPT("old_with_new", struct config_ca, old_with_new),
     TEXT_OPT("new_with_old", struct config_ca, new_with_old),
     SWITCH_OPT("test", struct config_ca, test),
+    CYAML_FIELD_MAPPING("crl", OPT, struct config_ca, crl, CRL),
     CYAML_FIELD_END};
 static const cyaml_schema_value_t CA_VALUE = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct config_ca, CA)};
@@ -81,6 +86,7 @@ static const cyaml_schema_field_t PROFILE[] = {
     SWITCH_OPT("server_auth", struct config_profile, server_auth),
     TEXT_OPT("san", struct config_profile, san),
     TEXT_OPT("subject", struct config_profile, subject),
+    TEXT_OPT("crl_url", struct config_profile, crl_url),
     CYAML_FIELD_END};
 static const cyaml_schema_value_t PROFILE_VALUE = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct config_profile, PROFILE)};

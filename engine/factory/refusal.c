@@ -32,6 +32,7 @@ unsigned refusal_retry_after_s(enum err err)
     case ERR_FULL:
     case ERR_NO_SPACE:
     case ERR_DEADLINE:
+    case ERR_NO_CRL:
     case ERR_RATE_LIMITED:
         return RETRY_AFTER_S;
     case ERR_STOPPING: /* a restart */

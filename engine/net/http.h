@@ -55,6 +55,7 @@ struct http_response {
     const char *transfer_encoding; /* Content-Transfer-Encoding value, or NULL */
     const char *allow;             /* 405 */
     const char *www_authenticate;  /* 401 */
+    const char *cache_control;     /* NULL: none */
     uint32_t retry_after_s;        /* 0: none */
     bool close;
     struct bytes body;

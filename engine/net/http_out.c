@@ -83,6 +83,7 @@ bool http_write_head(struct writer *out, const struct http_response *response, b
     put_field(out, "Content-Transfer-Encoding: ", response->transfer_encoding);
     put_field(out, "Allow: ", response->allow);
     put_field(out, "WWW-Authenticate: ", response->www_authenticate);
+    put_field(out, "Cache-Control: ", response->cache_control);
     if (response->retry_after_s != 0) {
         writer_put(out, BYTES_LIT("Retry-After: "));
         writer_put_dec(out, response->retry_after_s);

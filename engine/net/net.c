@@ -328,6 +328,22 @@ static void for_all(struct net *net, void (*each)(struct conn *conn))
     }
 }
 
+void net_each_request(struct net *net, void (*fn)(void *ctx, struct net_request *request),
+                      void *ctx)
+{
+    for (uint32_t i = 0; i < net->exchanges.slot_count; i++) {
+        struct net_request *request = pool_at(&net->exchanges, i);
+        if ((net->exchanges.generation[i] & 1) != 0 && request->state != REQUEST_RECEIVING)
+            fn(ctx, request);
+    }
+}
+
+void net_abort(struct net_request *request)
+{
+    if (request->conn != NULL)
+        conn_kill(request->conn);
+}
+
 static bool has_operations(const struct net *net)
 {
     for (size_t i = 0; i < LISTENERS_MAX; i++)

@@ -105,10 +105,17 @@ void net_adopt(struct net *net, int fd, uint32_t listener_index, bool tls);
 /* The CTX for new TLS connections; old ones keep theirs. Takes a reference. */
 void net_set_tls(struct net *net, struct tls_ctx *ctx);
 
-/* Answers a request; response->body must lie in the request's arena or be static. Always consumes
- * the request, also when its connection is gone. */
+/* Answers a request; what the response points to must lie in the request's arena, be static, or stay
+ * until on_release: a body of any length is read from where it is, a piece at a time. Always
+ * consumes the request, also when its connection is gone. */
 void net_respond(struct net *net, struct net_request *request,
                  const struct http_response *response);
+
+/* Every request that is with the pipeline or being answered; fn may call net_abort. */
+void net_each_request(struct net *net, void (*fn)(void *ctx, struct net_request *request),
+                      void *ctx);
+/* Ends its connection where it stands. */
+void net_abort(struct net_request *request);
 
 /* Once per turn, after the stages: encrypts and queues what can go out, resumes paused readers,
  * which may call on_request. */

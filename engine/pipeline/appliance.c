@@ -22,7 +22,8 @@ enum {
     SENDER_MAIN = 0, /* after the cores */
     SENDER_COSTLY = 1,
     SENDER_MACS = 2,
-    SENDERS_EXTRA = 3,
+    SENDER_CRL = 3,
+    SENDERS_EXTRA = 4,
 };
 
 struct core_thread {
@@ -334,7 +335,14 @@ static enum err start_all(struct appliance *appliance, struct config *config,
         err = costly_start(shared->core_count, shared->mailboxes, shared->core_count + SENDER_MACS,
                            MSG_COSTLY, true, &shared->mac_worker);
     }
-    return err == ERR_OK ? start_cores(appliance, out_detail) : err;
+    if (err == ERR_OK) {
+        err = start_cores(appliance, out_detail);
+    }
+    if (err == ERR_OK) {
+        err = crl_publisher_start(shared, appliance->snapshot, shared->core_count + SENDER_CRL,
+                                  &shared->crl);
+    }
+    return err;
 }
 
 static void journal_life(struct appliance *appliance, enum journal_kind kind)
@@ -530,6 +538,7 @@ enum err appliance_reload(struct appliance *appliance, char out_detail[CONFIG_ER
     appliance->old[slot] = before;
     appliance->snapshot = next;
     post_all(appliance, MSG_SNAPSHOT, next);
+    crl_publisher_snapshot(shared->crl, next);
     journal_reload(appliance, before); /* appliance_tend alone frees it */
     return ERR_OK;
 }
@@ -551,6 +560,7 @@ static void drain(struct appliance *appliance)
 void appliance_stop(struct appliance *appliance)
 {
     struct shared *shared = &appliance->shared;
+    crl_publisher_stop(shared->crl);
     if (appliance->started_ns) {
         drain(appliance);
     }
@@ -559,6 +569,7 @@ void appliance_stop(struct appliance *appliance)
     }
     costly_stop(shared->costly);
     costly_stop(shared->mac_worker);
+    crl_publisher_free(shared->crl);
     if (shared->store) {
         if (appliance->started_ns) {
             journal_life(appliance, JOURNAL_STOP);

@@ -130,6 +130,12 @@ static bool take_messages(struct core *core)
         case MSG_SNAPSHOT:
             take_snapshot(core, message.ptr);
             break;
+        case MSG_CRL:
+            crl_core_take(core, message.value, message.ptr);
+            break;
+        case MSG_CRL_SIGN:
+            crl_core_sign(core, message.ptr);
+            break;
         case MSG_DRAIN:
             start_drain(core);
             break;
@@ -144,6 +150,9 @@ static bool take_messages(struct core *core)
 static void on_signed(void *ctx, const struct sign_result *result)
 {
     struct core *core = ctx;
+    if (crl_core_signed(core, result)) {
+        return;
+    }
     struct unit *unit = unit_of_tag(result->tag);
     if (unit) {
         protect_done(core, unit, result);
@@ -342,6 +351,7 @@ void core_destroy(struct core *core)
     if (core->net) {
         net_destroy(core->net);
     }
+    crl_core_release(core);
     if (core->reader) {
         store_reader_free(core->reader);
     }

@@ -158,22 +158,36 @@ static void fan_out_unit(struct core *core, struct unit *unit)
     }
 }
 
-/* Gives every request of an exchange's messages a slot, or refuses the exchange: all or none. */
-static enum verdict fan_out(struct core *core, struct exchange *exchange)
+/* How many certificates an exchange's messages ask for, with room for what becomes of each. Said
+ * before anything is issued: what could not be answered then would be issued for nobody. */
+static enum err count_issuances(struct core *core, struct exchange *exchange, uint32_t *out_total)
 {
     uint32_t total = 0;
-    bool room = true;
-    for (uint32_t i = 0; i < unit_count(exchange) && room; i++) {
+    for (uint32_t i = 0; i < unit_count(exchange); i++) {
         struct unit *unit = unit_at(exchange, i);
         enum proto_action action = unit->message->action;
         if (unit->err != ERR_OK || (action != ACTION_ENROLL && action != ACTION_REENROLL)) {
             continue;
         }
         total += issuances_wanted(unit);
-        room = total <= core->issuances.free_count && make_outcomes(exchange, unit);
+        if (total > CMP_REQUESTS_PER_MESSAGE_MAX) {
+            return ERR_BAD_REQUEST;
+        }
+        if (total > core->issuances.free_count || !make_outcomes(exchange, unit)) {
+            return ERR_OVERLOADED;
+        }
     }
-    if (!room) {
-        exchange->own.err = ERR_OVERLOADED;
+    *out_total = total;
+    return ERR_OK;
+}
+
+/* Gives every request of an exchange's messages a slot, or refuses the exchange: all or none. */
+static enum verdict fan_out(struct core *core, struct exchange *exchange)
+{
+    uint32_t total = 0;
+    enum err err = count_issuances(core, exchange, &total);
+    if (err != ERR_OK) {
+        exchange->own.err = err;
         return VERDICT_REFUSE;
     }
     if (total == 0) {
@@ -220,7 +234,7 @@ void pipeline_resume_exchange(struct core *core, struct exchange *exchange, enum
     case VERDICT_NEXT:
         ex_push(&core->ex_queues[STAGES[stage].next], exchange);
         break;
-    case VERDICT_AGAIN:
+    case VERDICT_ENCODE:
     case VERDICT_REFUSE:
         ex_push(&core->ex_queues[STAGE_ENCODE], exchange);
         break;
@@ -256,6 +270,8 @@ void pipeline_release(struct core *core, struct exchange *exchange)
         }
         key_forget(unit);
     }
+    crl_blob_unref(exchange->crl);
+    exchange->crl = NULL;
     if (exchange->snapshot) {
         exchange->snapshot->inflight[core->index].exchanges--;
         exchange->snapshot = NULL;

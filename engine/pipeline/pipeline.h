@@ -22,6 +22,7 @@
 #include "io/mailbox.h"
 #include "net/net.h"
 #include "pipeline/costly.h"
+#include "pipeline/crl_publisher.h"
 #include "pipeline/snapshot.h"
 
 enum stage {
@@ -51,7 +52,7 @@ enum verdict {
     VERDICT_WAIT_STORE,
     VERDICT_RESPOND, /* exchange: straight to RESPOND. issuance: it is ready (repeat) */
     VERDICT_REFUSE,  /* err is set */
-    VERDICT_AGAIN,   /* exchange: ENCODE once more */
+    VERDICT_ENCODE,  /* exchange: straight to ENCODE */
     VERDICT_DONE,    /* the slot has left */
 };
 
@@ -119,6 +120,7 @@ struct exchange {
     struct unit own;
     struct unit *inner; /* in the arena */
     uint32_t inner_count;
+    struct crl_blob *crl; /* what it is answered with; given back when the slot is */
     uint32_t issuances_left;
     uint32_t waits; /* jobs of its units that are out */
     struct commit_token token; /* of a confirmation */
@@ -187,6 +189,8 @@ enum message_kind {
     MSG_VERIFIED,   /* ptr: lent_verify */
     MSG_COSTLY,     /* ptr: costly_job */
     MSG_SNAPSHOT,   /* ptr: snapshot */
+    MSG_CRL,        /* value: seat, ptr: crl_blob with a reference, or NULL */
+    MSG_CRL_SIGN,   /* ptr: crl_sign; to core 0 */
     MSG_DRAIN,
     MSG_STOP,
 };
@@ -198,6 +202,7 @@ struct shared {
     struct hsm *hsm;
     struct costly *costly;
     struct costly *mac_worker; /* yields to everything else */
+    struct crl_publisher *crl;
     struct mailboxes *mailboxes;
     struct wake wakes[CORES_MAX];
     struct verify_board *boards[CORES_MAX];
@@ -260,6 +265,7 @@ struct core {
     struct sweep_set sweep;
     struct timer sweep_timer; /* core 0 */
     uint32_t check_count[CAS_MAX]; /* for verify_one_in */
+    struct crl_blob *crls[CAS_MAX]; /* by seat of the publisher; a reference each */
     bool store_dirty, draining, stop, drained_told;
 };
 
@@ -339,6 +345,14 @@ void record_done(struct core *core, struct unit *unit, struct store_job *job);
 void sweep_start(struct core *core);
 void sweep_due(struct timer *timer);
 void sweep_done(struct core *core, struct store_job *job);
+/* --- revocation lists (crl_serve.c) --- */
+void crl_core_sign(struct core *core, const struct crl_sign *sign);
+/* false: not a list's signature. */
+bool crl_core_signed(struct core *core, const struct sign_result *result);
+void crl_core_take(struct core *core, uint32_t seat, struct crl_blob *blob);
+void crl_core_release(struct core *core);
+/* DECODE of ACTION_CRL: straight to the answer. */
+enum verdict crl_serve(struct core *core, struct exchange *exchange);
 
 /* --- the driver --- */
 void pipeline_accept(struct core *core, struct exchange *exchange); /* into DECODE */

@@ -213,6 +213,9 @@ static enum err compile_ca(struct compile *c, uint32_t index)
     if (!ca->key || ca->sig_alg == SIG_NONE) {
         return snapshot_fail(c, "ca %s: its key is of a kind that is not supported", ca->name);
     }
+    if (!ca->cert.has_key_usage || (ca->cert.key_usage & KU_CRL_SIGN) != 0) {
+        ca->crl = &from->crl; /* RFC 5280 4.2.1.3: cRLSign */
+    }
     ca->verify_one_in = smallest_verify_share(c->config, from);
     err = number_issuer(c, ca, &ca->cert, &ca->issuer_id);
     if (err == ERR_OK) {
@@ -330,6 +333,7 @@ static enum err profile_settings_of(struct compile *c, const struct config_profi
         .san =
             from->san && strcmp(from->san, "forbidden") == 0 ? TAKE_FORBIDDEN : TAKE_FROM_REQUEST,
         .subject_suffix = from->subject,
+        .crl_url = from->crl_url,
     };
     int64_t seconds = 0;
     if (from->validity) {
@@ -522,7 +526,7 @@ enum err snapshot_compile(struct config *config, struct store *store, uint32_t c
     memset(snapshot, 0, size);
     snapshot->config = config;
     snapshot->core_count = core_count;
-    atomic_store(&snapshot->cores_holding, core_count);
+    atomic_store(&snapshot->cores_holding, core_count + 1); /* and the CRL publisher */
     out_detail[0] = 0;
     struct compile c = {snapshot, config, store, out_detail};
     enum err err = compile_all(&c);

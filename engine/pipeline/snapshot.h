@@ -2,9 +2,9 @@
  *
  * Promise: a request sees one snapshot from its first stage to its answer. A snapshot that fails to
  *          compile changes nothing.
- * Owner:   the main thread makes and frees; each core holds one reference and returns it when it
- * has moved on and none of its exchanges uses it (snapshot_core_release). Threads: everything but
- * `inflight` and `cores_holding` is constant after compile.
+ * Owner:   the main thread makes and frees; each core, and the CRL publisher, holds one reference
+ *          and returns it when it has moved on and none of its exchanges uses it.
+ * Threads: everything but `inflight` and `cores_holding` is constant after compile.
  */
 #ifndef CERTMILL_PIPELINE_SNAPSHOT_H
 #define CERTMILL_PIPELINE_SNAPSHOT_H
@@ -44,6 +44,7 @@ struct rt_ca {
     uint32_t key_index; /* in the hsm queue */
     uint32_t issuer_id;
     uint32_t verify_one_in;
+    const struct config_crl *crl; /* NULL: its certificate does not let it sign CRLs */
     struct bytes chain[CA_CERTS_MAX]; /* published: own, up to the root, previous, links */
     uint32_t chain_count;
     /* Key rollover (RFC 9810 4.4): what was issued under an earlier key is still ours. The last one

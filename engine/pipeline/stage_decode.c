@@ -53,6 +53,9 @@ enum verdict stage_decode(struct core *core, struct exchange *exchange)
         exchange->own.err = err;
         return VERDICT_REFUSE;
     }
+    if (route->action == ACTION_CRL) {
+        return crl_serve(core, exchange);
+    }
     exchange->line = route->line.len > 0 ? snapshot_line(exchange->snapshot, route->line)
                                          : exchange->snapshot->default_line;
     if (!exchange->line) {

@@ -179,6 +179,9 @@ static enum err build_one(struct core *core, struct issuance *issuance)
                   ? profile_build_tbs(line->profile, &input, issuance->tbs, cap, &issuance->tbs_len)
                   : ERR_OVERLOADED;
     }
+    if (err == ERR_OK) {
+        arena_shrink(&issuance->exchange->net.arena, issuance->tbs, issuance->tbs_len);
+    }
     return err == ERR_NO_SPACE ? ERR_BAD_TEMPLATE : err;
 }
 

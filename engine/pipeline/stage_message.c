@@ -290,6 +290,9 @@ static enum err authorize(const struct unit *unit)
     switch (message->action) {
     case ACTION_ENROLL:
         return caller_check_role(exchange, caller, ROLE_ENROLL);
+    case ACTION_MESSAGE: /* requests beside it wait for an operator: not everybody's */
+        return message->request_count > 0 ? caller_check_role(exchange, caller, ROLE_ENROLL)
+                                          : ERR_OK;
     case ACTION_REENROLL:
         if (caller->kind != CALLER_DEVICE) {
             return ERR_CLIENT_CERT_REQUIRED;
@@ -369,6 +372,48 @@ static enum err follow(struct core *core, struct unit *unit)
     return err == ERR_OK ? authorize(unit) : err;
 }
 
+/* --- one transactionID, one message --- */
+
+enum { ID_SLOTS = 2 * CMP_NESTED_MAX }; /* power of two */
+
+static struct bytes *slot_of(struct bytes *slots, struct bytes id)
+{
+    uint32_t at = 2166136261u; /* FNV-1a */
+    for (size_t i = 0; i < id.len; i++) {
+        at = (at ^ id.ptr[i]) * 16777619u;
+    }
+    while (slots[at & (ID_SLOTS - 1)].len > 0 && !bytes_eq(slots[at & (ID_SLOTS - 1)], id)) {
+        at++;
+    }
+    return &slots[at & (ID_SLOTS - 1)];
+}
+
+/* Of the messages of a batch that name the same dialogue, the first alone is taken: none of them
+ * would find the others on record. */
+static enum err refuse_id_twins(struct exchange *exchange)
+{
+    if (exchange->inner_count == 0) {
+        return ERR_OK;
+    }
+    struct bytes *slots = arena_calloc(&exchange->net.arena, ID_SLOTS * sizeof(*slots));
+    if (!slots) {
+        return ERR_OVERLOADED;
+    }
+    for (uint32_t i = 0; i < exchange->inner_count; i++) {
+        struct unit *unit = &exchange->inner[i];
+        struct bytes id = unit->message->transaction_id;
+        if (unit->err != ERR_OK || id.len == 0) {
+            continue;
+        }
+        struct bytes *slot = slot_of(slots, id);
+        if (slot->len > 0) {
+            unit->err = ERR_TRANSACTION_IN_USE;
+        }
+        *slot = id;
+    }
+    return ERR_OK;
+}
+
 /* A batch that one refused message spoils, where the line says so: nothing of it has been done yet. */
 static enum err spoiled_by(struct exchange *exchange)
 {
@@ -398,6 +443,9 @@ static enum verdict follow_all(struct core *core, struct exchange *exchange)
         }
     }
     reader_end(core->reader);
+    if (own->err == ERR_OK) {
+        own->err = refuse_id_twins(exchange);
+    }
     if (own->err == ERR_OK) {
         own->err = spoiled_by(exchange);
     }

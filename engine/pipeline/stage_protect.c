@@ -213,7 +213,7 @@ static enum verdict protected_all(struct exchange *exchange)
         return VERDICT_NEXT;
     }
     exchange->inner_answered = true;
-    return VERDICT_AGAIN;
+    return VERDICT_ENCODE;
 }
 
 enum verdict stage_protect(struct core *core, struct exchange *exchange)
@@ -327,7 +327,7 @@ static enum verdict recorded_all(struct exchange *exchange)
         return VERDICT_NEXT;
     }
     exchange->inner_answered = false;
-    return VERDICT_AGAIN;
+    return VERDICT_ENCODE;
 }
 
 enum verdict stage_record(struct core *core, struct exchange *exchange)

@@ -46,7 +46,8 @@ static void encode_unit(struct core *core, struct unit *unit)
     if (err == ERR_OK) {
         const struct proto *proto = exchange->route.proto;
         unit->answer = (struct proto_response){0};
-        err = proto->encode(&exchange->route, &exchange->line->proto, &exchange->request,
+        err = proto->encode(&exchange->route, exchange->line ? &exchange->line->proto : NULL,
+                            &exchange->request,
                             unit->message, unit->outcomes, &exchange->net.arena, &unit->answer);
     }
     if (err != ERR_OK) {
@@ -80,6 +81,7 @@ enum verdict stage_respond(struct core *core, struct exchange *exchange)
         .transfer_encoding = answer->content_transfer_encoding,
         .allow = answer->allow,
         .www_authenticate = answer->www_authenticate,
+        .cache_control = answer->cache_control,
         .retry_after_s = answer->retry_after_s,
         .body = answer->body,
     };

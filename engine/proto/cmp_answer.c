@@ -8,7 +8,7 @@
 
 enum {
     HEAD_ROOM = 8,        /* before the header: the ProtectedPart's own */
-    HEADER_ROOM = 1024,   /* of a header, beside names and parameters */
+    HEADER_ROOM = 1024,   /* of a header, beside names, parameters and what comes back */
     RESPONSE_ROOM = 384,  /* of one CertResponse or status, beside its certificate */
     TEXT_MAX = 256,
     ENTRIES_EXTRA_MAX = 2 * CERT_CHAIN_MAX,
@@ -103,7 +103,8 @@ static enum err answer_start(struct answer *a, const struct proto_line *line,
         .line = line, .message = message, .state = message->state, .arena = arena};
     fill_header(a);
     size_t cap = HEAD_ROOM + HEADER_ROOM + a->header.sender.len + a->header.recipient.len +
-                 a->header.protection_alg.len + room;
+                 a->header.protection_alg.len + a->header.sender_kid.len +
+                 a->header.transaction_id.len + a->header.recip_nonce.len + room;
     a->buf = arena_alloc(arena, cap);
     if (!a->buf) {
         return ERR_OVERLOADED;
@@ -482,6 +483,7 @@ enum err cmp_encode(const struct proto_route *route, const struct proto_line *li
     (void)route;
     (void)request;
     const struct cmp_state *state = message->state;
+    *out = (struct proto_response){0};
     if (message->action == ACTION_NESTED) {
         return encode_nested(line, message, arena, out);
     }

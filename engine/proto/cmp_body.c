@@ -18,10 +18,20 @@ static enum err filled_list_open(struct bytes content, struct bytes *out_list)
     return err == ERR_OK && out_list->len == 0 ? ERR_BAD_DER : err;
 }
 
+enum err cmp_cert_req_get(struct bytes *list, struct writer *scratch, struct crmf_request *out)
+{
+    struct bytes element;
+
+    if (!der_get_element(list, DER_SEQUENCE, &element))
+        return ERR_BAD_DER;
+    enum err err = crmf_decode(element, scratch, out);
+    return fails_alone(err) ? ERR_OK : err;
+}
+
 enum err cmp_cert_reqs_decode(struct bytes content, struct writer *scratch,
                               struct crmf_request out[], uint32_t max, uint32_t *out_count)
 {
-    struct bytes list, element;
+    struct bytes list;
     enum err err = filled_list_open(content, &list);
 
     *out_count = 0;
@@ -30,10 +40,8 @@ enum err cmp_cert_reqs_decode(struct bytes content, struct writer *scratch,
     for (; list.len > 0; ++*out_count) {
         if (*out_count == max)
             return ERR_NO_SPACE;
-        if (!der_get_element(&list, DER_SEQUENCE, &element))
-            return ERR_BAD_DER;
-        err = crmf_decode(element, scratch, &out[*out_count]);
-        if (err != ERR_OK && !fails_alone(err))
+        err = cmp_cert_req_get(&list, scratch, &out[*out_count]);
+        if (err != ERR_OK)
             return err;
     }
     return ERR_OK;

@@ -47,6 +47,7 @@ uint32_t cmp_fail_of(enum err err)
     case ERR_BAD_DER:
     case ERR_DER_TRAILING:
     case ERR_BAD_CERT:
+    case ERR_BAD_CRL:
     case ERR_BAD_BASE64:
     case ERR_CMP_NO_TRANSACTION:
         return CMP_FAIL_BAD_DATA_FORMAT;
@@ -105,6 +106,7 @@ uint32_t cmp_fail_of(enum err err)
     case ERR_REQUEST_TIMEOUT:
     case ERR_NOT_FOUND:
     case ERR_UNKNOWN_LINE:
+    case ERR_NO_CRL:
     case ERR_STORE_VERSION:
     case ERR_IO:
     case ERR_CONFIG:

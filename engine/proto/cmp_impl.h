@@ -67,7 +67,6 @@ struct cmp_state {
     bool has_msg; /* header and body are there */
     enum err header_err; /* what breaks a rule: told when the sender is known */
     /* the body, decoded in resume */
-    struct crmf_request *certs;
     struct cmp_cert_status *confirms;
     struct cmp_revocation *revocations;
     struct cmp_info *infos;

@@ -81,6 +81,10 @@ void cmp_protected_part(const struct cmp_msg *msg, uint8_t head[8], struct bytes
 enum err cmp_cert_reqs_decode(struct bytes content, struct writer *scratch,
                               struct crmf_request out[], uint32_t max,
                               uint32_t *out_count) MUST_USE;
+/* The same one at a time: the next element of the list's contents. ERR_OK also for one that fails
+ * alone. */
+enum err cmp_cert_req_get(struct bytes *list, struct writer *scratch,
+                          struct crmf_request *out) MUST_USE;
 /* How many, without decoding them. */
 enum err cmp_cert_reqs_count(struct bytes content, uint32_t *out_count) MUST_USE;
 

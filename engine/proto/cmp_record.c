@@ -103,7 +103,7 @@ static bool get_head(struct bytes *in, struct cmp_record *out)
     if (!get_kept(in, &out->first) || !get_kept(in, &out->second) ||
         !bytes_get_u8(in, &version) || version != RECORD_VERSION ||
         !bytes_get_u8(in, &out->body) || !bytes_get_u8(in, &out->protection) ||
-        !bytes_get_u8(in, &implicit) || !bytes_get_u32(in, &out->line_id) ||
+        !bytes_get_u8(in, &implicit) || implicit > 1 || !bytes_get_u32(in, &out->line_id) ||
         !bytes_get_u64(in, &confirm_by) || !bytes_copy(in, out->binding, sizeof(out->binding)) ||
         !bytes_get_u32(in, &out->item_count)) {
         return false;

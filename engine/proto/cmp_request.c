@@ -201,6 +201,9 @@ static bool ids_are_unique(const struct cmp_state *state)
     return true;
 }
 
+_Static_assert(CMP_REQUESTS_PER_MESSAGE_MAX * sizeof(struct cert_request) <= CHUNK_LARGE_SIZE,
+               "the requests of a message lie in one chunk");
+
 enum err cmp_take_certs(const struct proto_line *line, const struct proto_context *context,
                         struct arena *arena, struct proto_message *message)
 {
@@ -215,21 +218,24 @@ enum err cmp_take_certs(const struct proto_line *line, const struct proto_contex
     if (count == 0 || count > max) {
         return ERR_BAD_REQUEST;
     }
-    state->certs = arena_alloc(arena, count * sizeof(*state->certs));
+    struct bytes list;
+    struct crmf_request *one = arena_alloc(arena, sizeof(*one));
     uint8_t *copies = arena_alloc(arena, content.len);
-    if (!state->certs || !copies || !make_requests(arena, message, count)) {
+    if (!one || !copies || !make_requests(arena, message, count)) {
         return ERR_OVERLOADED;
     }
     struct writer scratch = writer_of(copies, content.len);
-    err = cmp_cert_reqs_decode(content, &scratch, state->certs, count, &count);
-    if (err != ERR_OK) {
-        return err;
+    if (!der_get(&content, DER_SEQUENCE, &list)) {
+        return ERR_BAD_DER;
     }
     for (uint32_t i = 0; i < count; i++) {
-        struct crmf_request *from = &state->certs[i];
-        state->ids[i] = from->cert_req_id;
-        message->request_errs[i] = check_one(line, context, from, arena, message);
-        message->requests[i] = from->request;
+        err = cmp_cert_req_get(&list, &scratch, one);
+        if (err != ERR_OK) {
+            return err;
+        }
+        state->ids[i] = one->cert_req_id;
+        message->request_errs[i] = check_one(line, context, one, arena, message);
+        message->requests[i] = one->request;
     }
     message->needs_ra = context->is_ra; /* raVerified alone skips a proof, and only there */
     message->action = state->msg.body == CMP_KUR ? ACTION_REENROLL : ACTION_ENROLL;

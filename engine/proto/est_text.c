@@ -19,6 +19,7 @@ uint16_t est_status(enum err err)
     case ERR_DER_TRAILING:
     case ERR_BAD_CSR:
     case ERR_BAD_CERT:
+    case ERR_BAD_CRL:
     case ERR_BAD_REQUEST:
     case ERR_BAD_ALG:
     case ERR_BAD_KEY:
@@ -95,6 +96,7 @@ uint16_t est_status(enum err err)
     case ERR_STOPPING:
     case ERR_DEADLINE:
     case ERR_SIGNER_UNAVAILABLE:
+    case ERR_NO_CRL:
     case ERR_SIGNER_FAILED:
     case ERR_SIGNATURE_WRONG:
     case ERR_STORE_FULL:

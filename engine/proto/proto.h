@@ -45,6 +45,7 @@ enum proto_action {
     ACTION_MESSAGE,        /* a dialogue step that changes nothing (CMP genm, pollReq...) */
     ACTION_REPLAY,         /* answered before: the same answer again */
     ACTION_NESTED,         /* a message of messages */
+    ACTION_CRL,            /* a CA's revocation list, anonymous; no line has a part in it */
 };
 
 /* Result of matching method and path; nothing of the body is looked at. */
@@ -52,6 +53,7 @@ struct proto_route {
     const struct proto *proto;
     enum proto_action action;
     struct bytes line;    /* empty: the configured default line */
+    struct bytes ca;      /* ACTION_CRL: whose */
     const char *allow;    /* for ERR_HTTP_METHOD */
     uint32_t body_max;    /* 0: no body expected */
     uint32_t operation;   /* the protocol's own number */
@@ -97,6 +99,9 @@ struct proto_message {
     const uint64_t *replay_logs; /* 0: none was issued */
     const enum err *replay_errs;
     uint32_t replay_count;
+    /* ACTION_CRL */
+    struct bytes crl_der;
+    uint64_t crl_left_s; /* until its nextUpdate */
     /* message protection */
     enum proto_protection protection;
     enum sig_alg protection_alg;
@@ -193,6 +198,7 @@ struct proto_response {
     const char *content_transfer_encoding;
     const char *allow;
     const char *www_authenticate;
+    const char *cache_control;
     uint32_t retry_after_s;
     struct bytes body;
     /* a message that is to be protected: then body is made by finish */
@@ -254,5 +260,6 @@ bool proto_media_type_is(struct bytes content_type, const char *wanted);
 
 extern const struct proto proto_est;
 extern const struct proto proto_cmp;
+extern const struct proto proto_crl;
 
 #endif

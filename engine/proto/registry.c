@@ -4,6 +4,7 @@
 static const struct proto *const registry[] = {
     &proto_est,
     &proto_cmp,
+    &proto_crl,
 };
 
 bool proto_match(struct bytes method, struct bytes path, struct proto_route *out, enum err *out_err)

@@ -33,8 +33,9 @@ SPY = next((p for p in ("/usr/lib/x86_64-linux-gnu/pkcs11-spy.so", "/usr/lib/aar
 SECRET_PIN = "83456129"
 CA_INIT = ("ca", "init", "--ca", "issuing", "--subject", "CN=Issuing CA,O=Example", "--root-subject",
            "CN=Root CA,O=Example")
-COMMANDS = ["status", "cert list", "cert show", "cert find", "line list", "device show", "journal list",
-            "journal verify", "ca init", "ca csr", "ca import", "ca rollover", "ca announce", "ca show", "key list", "key generate", "key label",
+COMMANDS = ["status", "cert list", "cert show", "cert find", "revoke", "crl publish", "crl show", "crl fetch",
+            "line list", "device show", "journal list", "journal verify", "ca init", "ca csr", "ca import",
+            "ca rollover", "ca announce", "ca show", "key list", "key generate", "key label",
             "key attest", "token init", "token list", "token info", "station hash-password", "config check",
             "config sample", "version"]
 

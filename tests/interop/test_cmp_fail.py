@@ -262,6 +262,8 @@ def test_transaction_id_missing(f):
 
 def test_transaction_id_too_long(f):
     f.refuses(one(f, tid=bytes(33)), "badDataFormat", "cmp-no-transaction-id")
+    f.refuses(one(f, tid=bytes(3000)), "badDataFormat", "cmp-no-transaction-id")
+    f.refuses(one(f, nonce=bytes(3000)), "badSenderNonce", "cmp-bad-sender-nonce")
     assert exchange(f, one(f, tid=fresh(32))).status == ACCEPTED
     assert exchange(f, one(f, tid=fresh(1) + b"x")).status == ACCEPTED
 
@@ -463,13 +465,13 @@ def test_not_authorized_nested_by_an_end_entity(f, auth):
     f.refuses(nested([one(f)], caller), "notAuthorized", "not-authorized")
 
 
-def test_not_authorized_station_without_the_role(f):
-    weak = f.foreign("station-cert")
-    weak = Signer(weak.cert, weak.key)
+def test_not_authorized_without_the_role(f):
+    for line in ("line1", "held"):
+        for body in (ir, cr):
+            f.refuses(one(f, "powerless", body), "notAuthorized", "not-authorized", line)
     device = f.enroll()
-    vendor = f.foreign("vendor-device")
-    f.refuses(rr([rev_of(device.cert)], vendor), "notAuthorized", "not-authorized")
-    assert exchange(f, rr([rev_of(device.cert)], weak)).status == ACCEPTED
+    f.refuses(rr([rev_of(device.cert)], f.foreign("vendor-device")), "notAuthorized", "not-authorized")
+    assert exchange(f, rr([rev_of(device.cert)], f.foreign("station-cert"))).status == ACCEPTED
 
 
 # --- badCertTemplate ------------------------------------------------------------------------------
@@ -668,3 +670,23 @@ def test_system_unavail_when_the_mac_queue_is_full_and_signatures_go_on(f):
     assert len(codes) == 181 and full and checked, codes[:5]
     assert len(full) + len(checked) >= 180
     f.serves()
+
+
+def test_system_unavail_when_the_store_is_full_and_served_when_it_has_room():
+    with Factory(config=lambda c: c["store"].update(map_size=1 << 20)) as f:
+        answer = None
+        for _ in range(200):
+            asked = ir([Request(cm.new_key("ed25519"), device_name("full"), n) for n in range(20)], f.mac)
+            answer = exchange(f, asked)
+            if answer.body != "ip" or any(r.status != ACCEPTED for r in answer.responses):
+                break
+        refused = [r for r in answer.responses if r.status != ACCEPTED]
+        assert refused and {(tuple(r.fails), r.code) for r in refused} == {(("systemUnavail",), "store-full")}
+        assert exchange(f, genm([info(17)], f.mac)).info(17)  # what needs no store goes on
+        f.stop()
+        f.config["store"]["map_size"] = 1 << 26
+        f.write_config()
+        f.start()
+        again = exchange(f, asked)
+        assert [r.status for r in again.responses] == [ACCEPTED] * 20
+        assert exchange(f, certconf(again, asked)).body == "pkiconf"

@@ -365,7 +365,7 @@ def test_what_cannot_be_announced():
         app.config["cmp_announce"] = [listener.url]
         assert "has had one key alone" in fails(app, *announce)[1]
         for url in ("https://127.0.0.1/", "127.0.0.1", "http://", "http:///x", "http://a:b/", "http://a:123456/",
-                    "http://a b/", "http://:80/", "http://[::1/", "http://a:/"):
+                    "http://a b/", "http://:80/", "http://" + "[::1/", "http://a:/"):
             app.config["cmp_announce"] = [url]
             code, text = fails(app, "config", "check")
             assert code == 1 and "cmp_announce[0]" in text and "expected a URL like" in text, (url, text)

@@ -33,10 +33,14 @@ class MessageCA(cm.TestCA):
 
 
 class CmpLab(cm.Appliance):
-    def __init__(self, cmp=None, config=None, start=True, **kw):
+    """token "sim": hsm/sim at the speed of software."""
+
+    def __init__(self, cmp=None, config=None, start=True, token="softhsm", **kw):
         self.http_port = cm.free_port()
 
         def more(settings):
+            if token == "sim":
+                self._make_sim(settings)
             settings["listeners"].append({"address": "127.0.0.1", "port": self.http_port, "tls": False})
             settings["cmp_signers"] = [{"name": "answers", "certificate": "cmp/signer.pem", "chain": ["cmp/ca.pem"],
                                         "key_file": "cmp/signer.key"}]
@@ -47,7 +51,7 @@ class CmpLab(cm.Appliance):
                 line["trust_anchors"] = ["ca/stations.pem", "cmp/ca.pem"]
             if config:
                 config(settings)
-        super().__init__(config=more, start=False, **kw)
+        super().__init__(config=more, start=False, token="softhsm" if token == "sim" else token, **kw)
         folder = self.dir / "cmp"
         folder.mkdir(exist_ok=True)
         if not (folder / "ca.pem").exists():
@@ -62,6 +66,16 @@ class CmpLab(cm.Appliance):
         self.ra = folder / "ra.pem", folder / "ra.key"
         if start:
             self.start()
+
+    def _make_sim(self, settings):
+        (self.dir / "sim.yaml").write_text("token: {directory: sim}\n")
+        self.env["CERTMILL_HSMSIM_CONFIG"] = str(self.dir / "sim.yaml")
+        (self.dir / "pin").write_text(cm.PIN)
+        (self.dir / "pin").chmod(0o600)
+        module = cm.BIN / "libcertmill-hsmsim.so"
+        cm.run([cm.BIN / "certmill", "token", "init", "--module", module, "--label", "sim", "--pin-file",
+                self.dir / "pin"], env=self.env)
+        settings["tokens"][0].update(module=str(module), uri="pkcs11:token=sim")
 
     def url(self, line="line1", operation="", tls=False):
         scheme, port = ("https", self.port) if tls else ("http", self.http_port)

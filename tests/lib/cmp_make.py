@@ -263,8 +263,22 @@ def messages():
     return some
 
 
+def dialogues():
+    """Messages and what fuzz_cmp makes of them: its choices, a record, the message."""
+    all_messages, first = messages(), message("ir", seq(requests()["plain"]))
+    choices = {"": bytes(6), "-strict": b"\x0d\0\0\0\0\0", "-device": b"\xc2\x50\x01\x05\0\0",
+               "-ra": b"\x40\x08\x02\x09\0\0", "-confirm": b"\x02\x03\x06\0\0\0", "-waiting": b"\x02\x03\x03\0\0\0",
+               "-replay": b"\0\x07\x09\0\0\0"}
+    out = {}
+    for key, one in all_messages.items():
+        kinds = choices if key.split("-")[0] in ("certConf", "error", "pollReq", "rr", "genm", "kur", "nested") else ["", "-ra"]
+        for kind in kinds:
+            out[key + kind] = seq(octets(choices[kind]), octets(first), one)
+    return out
+
+
 if __name__ == "__main__":
-    for folder, seeds in (("cmp_msg", messages()), ("crmf", requests())):
+    for folder, seeds in (("cmp_msg", messages()), ("crmf", requests()), ("cmp", dialogues())):
         target = Path(sys.argv[1]) / folder
         target.mkdir(parents=True, exist_ok=True)
         for key, der in seeds.items():

@@ -1,5 +1,7 @@
 """A factory whose lines speak CMP in every way that can be configured, and the callers it knows, for hand-made messages."""
 import itertools
+import signal
+import time
 
 import certmill as cm
 from cmplib import REFERENCE, SECRET, CmpAppliance
@@ -13,7 +15,7 @@ def device_name(stem="device"):
 
 
 class Factory(CmpAppliance):
-    """Lines: line1, and one by each name in LINES with that CMP configuration."""
+    """Lines: line1, and one by each name in LINES with that CMP configuration. config: changes the rest at last."""
     LINES = {
         "strict": {"mode": "strict"},
         "timed": {"require_time": True, "time_window": "2m"},
@@ -27,7 +29,8 @@ class Factory(CmpAppliance):
         "norenew": {},
     }
 
-    def __init__(self, **kw):
+    def __init__(self, config=None, **kw):
+        self.last = config
         super().__init__(config=self.more, **kw)
         self.mac = Mac(SECRET, REFERENCE)
         self.ra = Signer(self.ra_cert, self.ra_key)
@@ -46,13 +49,32 @@ class Factory(CmpAppliance):
         config["lines"].append(dict(base, name="unsigned", cmp={}))  # MACs alone
         config["lines"].append(dict(base, name="estonly"))
         config["stations"][1]["roles"] = ["enroll", "confirm", "revoke"]
+        config["stations"].append({"name": "station-3", "roles": ["confirm"], "cmp_secret_file": "cmp-secret"})
         config["stations"].append({"name": "station-2", "roles": ["enroll"], "cmp_reference": "other-station",
                                    "cmp_secret_file": "cmp-secret"})
+        if self.last:
+            self.last(config)
 
     @property
     def other(self):
         """A station with the right to enroll and no other."""
         return Mac(SECRET, "other-station")
+
+    @property
+    def powerless(self):
+        """A station that may not enroll."""
+        return Mac(SECRET, "station-3")
+
+    def reload(self, change):
+        """Changes the configuration and waits until the daemon has taken it."""
+        change({line["name"]: line for line in self.config["lines"]})
+        self.write_config()
+        seen = self.log_text().count("reloaded")
+        self.daemon.send_signal(signal.SIGHUP)
+        end = time.monotonic() + 10 * cm.SLOW
+        while self.log_text().count("reloaded") == seen:
+            assert time.monotonic() < end, self.log_text()[-2000:]
+            time.sleep(0.02)
 
     def foreign(self, cn, ca=None, **kw):
         """A Signer with a certificate of `ca` (the line's trust anchor when not given)."""

@@ -182,6 +182,54 @@ static void test_arena_alloc(void **state)
     chunk_pool_destroy(&pool);
 }
 
+static void test_arena_grows_by_larger_chunks(void **state)
+{
+    (void)state;
+    struct chunk_pool pool;
+    make_pool(&pool, 20, 18, 1);
+    struct arena arena;
+    arena_init(&arena, &pool, 0);
+    while (arena.total < 16 * CHUNK_SMALL_SIZE)
+        assert_non_null(arena_alloc(&arena, 3000));
+    assert_int_equal(arena.chunks->size, CHUNK_SMALL_SIZE);
+    assert_non_null(arena_alloc(&arena, 3000));
+    assert_int_equal(arena.chunks->size, CHUNK_MEDIUM_SIZE);
+    while (arena.total < 16 * CHUNK_MEDIUM_SIZE)
+        assert_non_null(arena_alloc(&arena, 3000));
+    while (arena.chunks->size != CHUNK_LARGE_SIZE)
+        assert_non_null(arena_alloc(&arena, 3000));
+    assert_int_equal(pool.free_count[2], 0);
+    /* without larger ones, any that does */
+    while (arena_alloc(&arena, 3000) != NULL)
+        continue;
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(pool.free_count[i], 0);
+    arena_reset(&arena);
+    assert_all_free(&pool);
+    chunk_pool_destroy(&pool);
+}
+
+static void test_what_came_last_shrinks(void **state)
+{
+    (void)state;
+    struct chunk_pool pool;
+    make_pool(&pool, 1, 0, 0);
+    struct arena arena;
+    arena_init(&arena, &pool, 0);
+    uint8_t *first = arena_alloc(&arena, 100), *second = arena_alloc(&arena, 2000);
+    memset(second, 0xee, 2000);
+    arena_shrink(&arena, second, 17);
+    uint8_t *third = arena_alloc(&arena, 1000);
+    assert_true(first < second);
+    assert_ptr_equal(third, second + 32);
+    memset(third, 0x11, 1000);
+    assert_int_equal(second[16], 0xee);
+    arena_shrink(&arena, third, 0);
+    assert_ptr_equal(arena_alloc(&arena, 1), third);
+    arena_reset(&arena);
+    chunk_pool_destroy(&pool);
+}
+
 static void test_arena_runs_dry(void **state)
 {
     (void)state;
@@ -269,6 +317,8 @@ int main(void)
         cmocka_unit_test(test_classes_and_falling_over),
         cmocka_unit_test(test_chunks_are_disjoint),
         cmocka_unit_test(test_arena_alloc),
+        cmocka_unit_test(test_arena_grows_by_larger_chunks),
+        cmocka_unit_test(test_what_came_last_shrinks),
         cmocka_unit_test(test_arena_runs_dry),
         cmocka_unit_test(test_arena_cap),
         cmocka_unit_test(test_calloc_and_dup),

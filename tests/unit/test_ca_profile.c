@@ -306,7 +306,8 @@ static void test_tls_device_rsa_server(void **state)
                                           .server_auth = true,
                                           .validity_s = 30 * 86400,
                                           .backdate_s = 3600,
-                                          .subject_suffix = "O=Example,OU=Line 3"};
+                                          .subject_suffix = "O=Example,OU=Line 3",
+                                          .crl_url = "http://pki.example/crl/line3.crl"};
     struct profile *profile = compile(&config);
     struct cert_request request;
 
@@ -334,6 +335,9 @@ static void test_tls_device_rsa_server(void **state)
         "                CA:FALSE\n"
         "            X509v3 Authority Key Identifier:\n"
         "                49:49:D4:61:BC:B2:5B:69:7E:11:77:BD:82:16:FF:2C:97:96:40:AF\n"
+        "            X509v3 CRL Distribution Points:\n"
+        "                Full Name:\n"
+        "                  URI:http://pki.example/crl/line3.crl\n"
         "            X509v3 Subject Key Identifier:\n"
         "                8B:8A:85:09:5A:83:1E:AE:3F:96:F2:EB:22:2A:EA:A4:D6:26:A9:89\n");
     profile_free(profile);
@@ -822,6 +826,8 @@ static void test_configurations_that_cannot_be(void **state)
          "EC P-256 keys can do nothing of what key_usage grants"},
         {{.subject_suffix = "nonsense"},
          "subject \"nonsense\" is not a name like O=Example,OU=Line 3"},
+        {{.crl_url = ""}, "crl_url is not an http:// or https:// URL"},
+        {{.crl_url = "ftp://pki.example/a.crl"}, "crl_url is not an http:// or https:// URL"},
     };
     struct profile *profile = NULL;
     char detail[256];
@@ -840,6 +846,45 @@ static void test_configurations_that_cannot_be(void **state)
     issuer.subject = NO_SUBJECT;
     assert_int_equal(profile_compile(&plain, &issuer, &profile, detail), ERR_CONFIG);
     assert_string_equal(detail, "the issuer's subject is empty");
+}
+
+static void test_crl_urls(void **state)
+{
+    (void)state;
+    const char *const bad[] = {"",
+                               "http://",
+                               "https://",
+                               "http:///crl",
+                               "HTTP://a",
+                               "ldap://host/x",
+                               "/crl/a.crl",
+                               "http://a/b c",
+                               "http://a/\"",
+                               "http://a/\xc3\xa4",
+                               "http://a/\n",
+                               "http://a/{x}"};
+    char url[CRL_URL_MAX + 2];
+
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        assert_false(profile_crl_url_is_good(bad[i]));
+    assert_true(profile_crl_url_is_good("http://[::1]:8080/crl/a%20b.crl?x=1&y=~"));
+    assert_true(profile_crl_url_is_good("https://pki.example/a"));
+    snprintf(url, sizeof(url), "http://pki.example/");
+    memset(url + strlen(url), 'x', sizeof(url) - strlen(url));
+    url[CRL_URL_MAX + 1] = '\0';
+    assert_false(profile_crl_url_is_good(url));
+    url[CRL_URL_MAX] = '\0';
+    assert_true(profile_crl_url_is_good(url));
+
+    /* the longest one stands beside every other fixed extension */
+    const struct profile_config config = {.name = "tls",
+                                          .ext_key_usage = EKU_SERVER_AUTH | EKU_CLIENT_AUTH |
+                                                           EKU_CMC_RA | EKU_CMC_CA | EKU_CM_KGA |
+                                                           EKU_ANY,
+                                          .crl_url = url};
+    uint8_t key_id[64] = {1};
+    issuer.ski = BYTES_ARRAY(key_id);
+    profile_free(compile(&config));
 }
 
 int main(void)
@@ -862,6 +907,7 @@ int main(void)
         WITH_ISSUER(test_validity),
         WITH_ISSUER(test_settings_have_the_defaults),
         WITH_ISSUER(test_configurations_that_cannot_be),
+        WITH_ISSUER(test_crl_urls),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

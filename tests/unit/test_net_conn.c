@@ -370,6 +370,53 @@ static void test_orphans(void **state)
     }
 }
 
+struct walk {
+    uint32_t count;
+    const char *abort; /* the path of one to end; NULL: none */
+};
+
+static void walk_one(void *ctx, struct net_request *request)
+{
+    struct walk *walk = ctx;
+    walk->count++;
+    if (walk->abort != NULL && bytes_eq(request->http.path, bytes_of_str(walk->abort)))
+        net_abort(request);
+}
+
+/* A body that lies elsewhere is read from there; who reads it can be found and ended. */
+static void test_end_one_of_many(void **state)
+{
+    (void)state;
+    static const uint8_t large[4 * 1024 * 1024] = {'x'};
+    server.automatic = false;
+    for (unsigned kind = 0; kind < KINDS; kind++) {
+        server.given_count = server.released_count = 0;
+        struct peer slow = connect_kind(kind), other = connect_kind(kind);
+        say(&slow, REQUEST("/slow") "POST /half HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n1");
+        say(&other, REQUEST("/other"));
+        until(server.given_count == 2);
+        struct walk walk = {0};
+        net_each_request(server.net, walk_one, &walk);
+        assert_int_equal(walk.count, 2); /* not the half one */
+        struct exchange *first = server.given[0];
+        if (!bytes_eq(first->request.http.path, BYTES_LIT("/slow")))
+            first = server.given[1];
+        answer_with(first, (struct http_response){.status = 200, .body = BYTES_ARRAY(large)});
+        turn(20); /* nobody reads */
+        assert_int_equal(server.released_count, 0);
+        walk = (struct walk){.abort = "/slow"};
+        net_each_request(server.net, walk_one, &walk);
+        assert_int_equal(walk.count, 2);
+        until(server.connections == 1);
+        assert_int_equal(server.released_count, 1);
+        answer(server.given[first == server.given[0] ? 1 : 0]);
+        until(has_heard(&other, "/other"));
+        hang_up(&slow);
+        hang_up(&other);
+        until(net_is_idle(server.net));
+    }
+}
+
 /* A client that has shut its side still gets its answers. */
 static void test_half_closed_client(void **state)
 {
@@ -572,6 +619,7 @@ int main(void)
         ON_A_SERVER(test_old_http_and_head),
         ON_A_SERVER(test_answer_that_closes),
         ON_A_SERVER(test_orphans),
+        ON_A_SERVER(test_end_one_of_many),
         ON_A_SERVER(test_half_closed_client),
         ON_A_SERVER(test_errors_of_http),
         ON_A_SERVER(test_body_limit),

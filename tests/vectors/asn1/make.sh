@@ -100,3 +100,36 @@ cat int.pem root.pem ee.pem >all.pem
 openssl crl2pkcs7 -nocrl -certfile all.pem -outform DER -out "$out/certs-only.der"
 openssl crl2pkcs7 -nocrl -outform DER -certfile ee.pem -out "$out/certs-only-one.der"
 openssl smime -sign -signer ee.pem -inkey p256.pem -in ee.csr -outform DER -out "$out/cms-signed.der" -binary -nodetach
+
+# Revocation lists of the root.
+cat >ca.cnf <<'CNF'
+[ca]
+default_ca = root
+[root]
+database = index
+certificate = root.pem
+private_key = rsa2048.pem
+default_md = sha256
+default_crl_days = 30
+crlnumber = number
+[full]
+authorityKeyIdentifier = keyid
+[partial]
+issuingDistributionPoint = critical, @idp
+[idp]
+fullname = URI:http://crl.example/part
+onlyuser = TRUE
+CNF
+touch index
+echo 1234 >number
+crl() { name=$1; shift; openssl ca -config ca.cnf -gencrl "$@" -out crl.pem && openssl crl -in crl.pem -outform DER -out "$out/crl-$name.der"; }
+crl empty -crlexts full
+printf 'R\t360101000000Z\t260101000000Z,keyCompromise\t01\tunknown\t/CN=a\n' >index
+printf 'R\t360101000000Z\t260101000001Z\t02\tunknown\t/CN=b\n' >>index
+printf 'R\t360101000000Z\t260101000002Z,certificateHold\t03\tunknown\t/CN=c\n' >>index
+echo 1234 >number
+crl full -crlexts full
+crl partial -crlexts partial
+sed -i -e '/crlnumber/d' -e '/^\[full\]/,$d' ca.cnf
+sed -i -e 's/,[a-zA-Z]*//' index
+crl v1

@@ -55,6 +55,7 @@
 #define CMP_NONCE_LEN                16
 #define CMP_TRANSACTION_ID_MAX       32
 #define CMP_SIGNERS_MAX              8
+#define CMP_SEALED_MAX               8    /* certificates of a message that are given encrypted */
 #define CMP_ANNOUNCE_MAX             16   /* listeners that are told of a CA's new key */
 #define CMP_SECRET_MIN               12 /* octets of a shared secret */
 #define CMP_SECRET_MAX               128

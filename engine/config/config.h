@@ -128,6 +128,7 @@ struct config_cmp {
     char *batch;                  /* each | whole: what one bad message of a batch spoils */
     uint32_t requests_max;        /* of one message; default and most CMP_REQUESTS_PER_MESSAGE_MAX */
     uint32_t poll_after;          /* seconds; default 10 */
+    config_bool keygen;           /* keys are made here for who asks without one; default false */
 };
 
 struct config_line {

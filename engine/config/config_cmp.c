@@ -25,6 +25,7 @@ void config_cmp_defaults(struct config *config)
         config_default_switch(&cmp->implicit_confirm, true);
         config_default_switch(&cmp->lenient_sender, !strict);
         config_default_switch(&cmp->require_time, false);
+        config_default_switch(&cmp->keygen, false);
         if (cmp->requests_max == 0) {
             cmp->requests_max = strict ? 1 : CMP_REQUESTS_PER_MESSAGE_MAX;
         }
@@ -84,6 +85,10 @@ static void check_line(struct check *check, uint32_t index, const struct config_
         config_complain(check, PATH("lines[%u].cmp.signer", index), "there is no cmp_signer '%s'",
                         cmp->signer);
     }
+    if (cmp->keygen && !cmp->signer) {
+        config_complain(check, PATH("lines[%u].cmp.keygen", index),
+                        "keys that are made here are signed for: expected a signer");
+    }
     bool open = strcmp(cmp->mode, "open") == 0, strict = strcmp(cmp->mode, "strict") == 0;
     if (!open && !strict) {
         config_complain(check, PATH("lines[%u].cmp.mode", index), "'%s': expected open or strict",
@@ -111,7 +116,7 @@ static void check_line(struct check *check, uint32_t index, const struct config_
     }
 }
 
-/* http://HOST[:PORT][/PATH]: the message protects itself. */
+/* Host, port if not 80, and path; without TLS: the message protects itself. */
 static bool is_http_url(const char *url)
 {
     if (strncmp(url, "http://", 7) != 0 || strlen(url) > 1000) {
@@ -137,7 +142,7 @@ static void check_announce(struct check *check)
     for (uint32_t i = 0; i < config->cmp_announce_count; i++) {
         if (!is_http_url(config->cmp_announce[i])) {
             config_complain(check, PATH("cmp_announce[%u]", i),
-                            "'%.128s': expected a URL like http://10.0.0.7:8080/cmp",
+                            "'%.128s': expected a URL like http://127.0.0.1:8080/cmp",
                             config->cmp_announce[i]);
         }
     }

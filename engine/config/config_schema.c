@@ -125,6 +125,7 @@ static const cyaml_schema_field_t CMP[] = {
     TEXT_OPT("batch", struct config_cmp, batch),
     UINT_OPT("requests_max", struct config_cmp, requests_max),
     UINT_OPT("poll_after", struct config_cmp, poll_after),
+    SWITCH_OPT("keygen", struct config_cmp, keygen),
     CYAML_FIELD_END};
 
 static const cyaml_schema_field_t LINE[] = {

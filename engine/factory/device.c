@@ -167,6 +167,8 @@ static struct decision decide_new(const struct issue_facts *facts, const struct 
         return issue(known);
     if (is_for_key(&known->current, facts))
         return same_key(facts, known);
+    if (facts->key_made && known->waiting_log != 0 && known->waiting_log == known->current.log)
+        return issue(known); /* its key may have been lost with the answer, and none was confirmed */
     return refuse(ERR_DEVICE_PROVISIONED);
 }
 
@@ -416,7 +418,7 @@ static enum err journal_issued(struct store_txn *txn, const struct issue_facts *
                                uint64_t old_log)
 {
     static const char *const kinds[] = {
-        [ISSUE_NEW] = "", [ISSUE_RENEWAL] = "renewal-of=", [ISSUE_REWORK] = "rework-of="};
+        [ISSUE_NEW] = "instead-of=", [ISSUE_RENEWAL] = "renewal-of=", [ISSUE_REWORK] = "rework-of="};
     uint8_t buf[96];
     struct writer text = writer_of(buf, sizeof(buf));
     struct journal_entry entry = entry_of(facts, JOURNAL_ISSUED);
@@ -431,7 +433,7 @@ static enum err journal_issued(struct store_txn *txn, const struct issue_facts *
 }
 
 /* What waited for its confirmation until now: a successor is revoked, the device's own certificate
- * waits no longer. But one that is reworked before it was confirmed was never in use. */
+ * waits no longer. But one that is replaced before it was confirmed was never in use. */
 static enum err retire_waiting(struct store_txn *txn, const struct issue_facts *facts,
                                const struct decision *decision, bool beside, uint64_t new_log)
 {
@@ -453,7 +455,7 @@ static enum err link_issued(struct store_txn *txn, const struct issue_facts *fac
                             const struct decision *decision, uint64_t log)
 {
     uint64_t old_log = decision->device.cert_log;
-    bool never_used = facts->kind == ISSUE_REWORK && decision->waiting_log == old_log;
+    bool never_used = facts->kind != ISSUE_RENEWAL && decision->waiting_log == old_log;
     /* on record beside the device's certificate, which it keeps until the new one is confirmed */
     bool beside = facts->pending && old_log != 0 && !never_used;
     struct actor actor = actor_of(facts);

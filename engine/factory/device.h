@@ -12,6 +12,8 @@
  *   - who asks again with the same key gets it again, byte for byte. If that request does not wait
  *     for confirmation (EST), the certificate does not wait any longer either: it is the device's
  *     from then on. (device_admit says ISSUE then, since something has to be written.)
+ *   - who has keys made here gets another one (the first may have been lost with its answer) as long
+ *     as nobody has confirmed the certificate;
  *   - any other issuance for this device revokes it (superseded), saying so in the journal. But the
  *     certificate that authenticates a renewal is in use and waits no more.
  * A key whose pending certificate was revoked is refused, unless the device's own certificate is
@@ -48,6 +50,7 @@ struct issue_facts {
     uint8_t station_len;
     uint8_t line_name_len;
     uint8_t pending; /* 1: the certificate waits for its confirmation */
+    uint8_t key_made; /* 1: the key was made here for this request, and is in its answer alone */
     uint32_t line_id;
     uint32_t issuer_id;
     int64_t not_before_s;

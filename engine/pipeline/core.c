@@ -99,7 +99,7 @@ static void start_drain(struct core *core)
 static void take_costly(struct core *core, struct costly_job *job)
 {
     if (job->is_message) {
-        message_checked(core, job->owner, job->err);
+        message_costly_done(core, job->owner, job->err);
         return;
     }
     struct exchange *exchange = job->owner;

@@ -21,7 +21,8 @@ static const struct stage_def STAGES[STAGE_COUNT] = {
     [STAGE_SIGN] = {"sign", NULL, stage_sign, STAGE_CHECK},
     [STAGE_CHECK] = {"check", NULL, stage_check, STAGE_COMMIT},
     [STAGE_COMMIT] = {"commit", NULL, stage_commit, STAGE_SETTLE},
-    [STAGE_SETTLE] = {"settle", stage_settle, NULL, STAGE_ENCODE},
+    [STAGE_SETTLE] = {"settle", stage_settle, NULL, STAGE_SEAL},
+    [STAGE_SEAL] = {"seal", stage_seal, NULL, STAGE_ENCODE},
     [STAGE_ENCODE] = {"encode", stage_encode, NULL, STAGE_PROTECT},
     [STAGE_PROTECT] = {"protect", stage_protect, NULL, STAGE_RECORD},
     [STAGE_RECORD] = {"record", stage_record, NULL, STAGE_RESPOND},
@@ -267,6 +268,7 @@ void pipeline_release(struct core *core, struct exchange *exchange)
         if (unit->mac_key) {
             secret_wipe(unit->mac_key, sizeof(*unit->mac_key));
         }
+        key_forget(unit);
     }
     crl_blob_unref(exchange->crl);
     exchange->crl = NULL;

@@ -1,6 +1,6 @@
 /* pipeline.h: the path of one request (design, section 2). This table is the architecture.
  *
- *   exchange:  DECODE ─► AUTHENTICATE ─┬─► SETTLE ─► ENCODE ─► PROTECT ─► RECORD ─► RESPOND
+ *   exchange:  DECODE ─► AUTHENTICATE ─┬─► SETTLE ─► SEAL ─► ENCODE ─► PROTECT ─► RECORD ─► RESPOND
  *   issuance:                          └► VERIFY ─► ADMIT ─► BUILD ─► SIGN ─► CHECK ─► COMMIT ─► (SETTLE)
  *
  * Promise: stages never call one another. A stage gets everything in its queue at once, writes its
@@ -35,6 +35,7 @@ enum stage {
     STAGE_CHECK,        /* issuance: the token's signature */
     STAGE_COMMIT,       /* issuance: store writer */
     STAGE_SETTLE,       /* exchange: what becomes of older certificates: store writer */
+    STAGE_SEAL,         /* exchange: what only its receiver may open, encrypted */
     STAGE_ENCODE,       /* exchange: protocol encoder */
     STAGE_PROTECT,      /* exchange: the answer's own signature or MAC */
     STAGE_RECORD,       /* exchange: what must be remembered of the dialogue: store writer */
@@ -67,6 +68,9 @@ struct caller {
     char name[STATION_NAME_MAX]; /* for the journal */
 };
 
+/* What a unit's costly job is for. */
+enum unit_step { UNIT_CHECKS_MAC, UNIT_MAKES_KEY, UNIT_SEALS_KEY };
+
 struct lent_verify {
     struct verify_job job;
     struct unit *unit; /* of a message's signature; NULL: an issuance's */
@@ -91,7 +95,9 @@ struct unit {
     /* message protection */
     struct lent_verify check; /* of the message, then of its answer */
     uint32_t signed_by;       /* token, of the answer */
-    struct costly_job costly; /* password, or MAC */
+    struct costly_job costly; /* password, MAC, or a key */
+    enum unit_step step;
+    struct made_key *made; /* in the arena: a key that is made here; wiped when it is sealed */
     struct x509_cert *signer; /* of the message, in the arena; NULL: none */
     struct mac_params *mac_params; /* in the arena */
     struct mac_key *mac_key;       /* wiped with the exchange */
@@ -271,6 +277,7 @@ typedef void (*issuance_stage_fn)(struct core *core, struct issuance *slots[],
 enum verdict stage_decode(struct core *core, struct exchange *exchange);
 enum verdict stage_authenticate(struct core *core, struct exchange *exchange);
 enum verdict stage_settle(struct core *core, struct exchange *exchange);
+enum verdict stage_seal(struct core *core, struct exchange *exchange);
 enum verdict stage_encode(struct core *core, struct exchange *exchange);
 enum verdict stage_protect(struct core *core, struct exchange *exchange);
 enum verdict stage_record(struct core *core, struct exchange *exchange);
@@ -317,6 +324,17 @@ void message_checked(struct core *core, struct unit *unit, enum err err);
 enum err message_resume(struct core *core, struct unit *unit);
 /* The key of the unit's dialogue in the store. */
 struct bytes message_transaction_key(const struct unit *unit, uint8_t out[TRANSACTION_KEY_MAX]);
+/* A costly job of a unit came back. */
+void message_costly_done(struct core *core, struct unit *unit, enum err err);
+/* Keys that are made here (stage_seal.c). Starts the jobs of the units that want one and counts them
+ * in waits: then FAN_OUT comes after the last. */
+void keys_start(struct core *core, struct exchange *exchange);
+void key_made(struct core *core, struct unit *unit, enum err err);
+void key_sealed(struct core *core, struct unit *unit, enum err err);
+/* Wipes what is left of a key. */
+void key_forget(struct unit *unit);
+/* Can the certificate be given encrypted, and may its key decrypt? */
+enum err seal_check(const struct issuance *issuance) MUST_USE;
 /* A signature for an answer came back; and it was verified. */
 void protect_done(struct core *core, struct unit *unit, const struct sign_result *result);
 void protect_checked(struct core *core, struct unit *unit, enum err err);

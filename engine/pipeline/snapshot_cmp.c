@@ -218,6 +218,7 @@ enum err snapshot_cmp_line(struct compile *c, const struct profile_config *setti
         .confirm_wait_s = (uint32_t)confirm_wait_s,
         .time_window_s = window_s < 0 ? 0 : (uint32_t)window_s,
         .poll_after_s = from->poll_after,
+        .keygen = from->keygen,
         .sender = BYTES_ARRAY(NULL_DN_NAME),
         .rsa_bits_min = settings->rsa_bits_min ? settings->rsa_bits_min : 2048,
         .key_alg_count = settings->key_alg_count,
@@ -225,6 +226,13 @@ enum err snapshot_cmp_line(struct compile *c, const struct profile_config *setti
     memcpy(cmp->key_algs, settings->key_algs, sizeof(cmp->key_algs));
     find_root(line->ca, cmp);
     line->signer = find_signer(c->snapshot, from->signer);
+    if (cmp->keygen && (!line->signer || !line->signer->key ||
+                        (line->signer->cert.ext_key_usage & EKU_CM_KGA) == 0)) {
+        return snapshot_fail(c,
+                             "line %s: cmp keygen needs a signer with a key_file and a certificate "
+                             "with extended key usage cmKGA (1.3.6.1.5.5.7.3.32; RFC 9810 4.5)",
+                             line->name);
+    }
     if (line->signer) {
         cmp->sender = line->signer->sender;
         cmp->sender_kid = line->signer->cert.ski;

@@ -18,6 +18,15 @@ void stage_verify(struct core *core, struct issuance *slots[], enum verdict verd
             verdicts[i] = VERDICT_NEXT; /* AUTHENTICATE has made sure of the authority */
             continue;
         }
+        if (issuance->unit->made) {
+            verdicts[i] = VERDICT_NEXT; /* the key was made here */
+            continue;
+        }
+        if (request->pop == POP_KEY_ENCIPHERMENT) {
+            issuance->err = seal_check(issuance); /* the proof comes with the confirmation */
+            verdicts[i] = issuance->err == ERR_OK ? VERDICT_NEXT : VERDICT_REFUSE;
+            continue;
+        }
         if (request->pop != POP_SIGNATURE) {
             issuance->err = ERR_BAD_POP;
             continue;
@@ -58,6 +67,7 @@ static enum err fill_facts(struct issuance *issuance)
     *facts = (struct issue_facts){
         .kind = message->action == ACTION_REENROLL ? ISSUE_RENEWAL : ISSUE_NEW,
         .pending = message->waits_for_confirmation,
+        .key_made = issuance->unit->made != NULL,
         .protocol = exchange->route.proto->journal_protocol,
         .caller = (uint8_t)caller->kind,
         .device_id_len = (uint8_t)id.len,

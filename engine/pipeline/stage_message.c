@@ -449,7 +449,26 @@ static enum verdict follow_all(struct core *core, struct exchange *exchange)
     if (own->err == ERR_OK) {
         own->err = spoiled_by(exchange);
     }
-    return own->err == ERR_OK ? VERDICT_FAN_OUT : VERDICT_REFUSE;
+    if (own->err != ERR_OK) {
+        return VERDICT_REFUSE;
+    }
+    keys_start(core, exchange);
+    return exchange->waits > 0 ? VERDICT_WAIT_COSTLY : VERDICT_FAN_OUT;
+}
+
+void message_costly_done(struct core *core, struct unit *unit, enum err err)
+{
+    switch (unit->step) {
+    case UNIT_CHECKS_MAC:
+        message_checked(core, unit, err);
+        break;
+    case UNIT_MAKES_KEY:
+        key_made(core, unit, err);
+        break;
+    case UNIT_SEALS_KEY:
+        key_sealed(core, unit, err);
+        break;
+    }
 }
 
 void message_checked(struct core *core, struct unit *unit, enum err err)

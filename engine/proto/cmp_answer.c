@@ -156,6 +156,7 @@ static void fill_items(struct cmp_state *state, const struct proto_outcome outco
             .cert_req_id = state->ids[i],
             .cert_log = outcomes ? outcomes[i].cert_log : 0,
             .err = (uint16_t)(outcomes ? outcomes[i].err : ERR_HELD),
+            .sealed = outcomes ? outcomes[i].sealed : (struct bytes){0},
         };
     }
     state->record.item_count = state->count;
@@ -172,6 +173,7 @@ static enum err keep_items(const struct proto_message *message,
     if (!state->record.items) {
         return ERR_OVERLOADED;
     }
+    state->record.sealed_keys = message->key_wish != NULL;
     fill_items(state, outcomes);
     return ERR_OK;
 }
@@ -196,7 +198,33 @@ static void keep_answer(const struct proto_line *line, const struct proto_messag
     }
 }
 
-static void put_responses(struct answer *a, struct cmp_cert_response *responses,
+/* EncryptedKey with envelopedData [0] IMPLICIT (RFC 4211 appendix B). */
+static struct bytes encrypted_key(struct bytes enveloped, struct arena *arena)
+{
+    struct bytes copy = arena_dup(arena, enveloped);
+    if (copy.len > 0) {
+        *(uint8_t *)(uintptr_t)copy.ptr = DER_CONTEXT_CONSTRUCTED(0);
+    }
+    return copy;
+}
+
+/* false: no room. */
+static bool put_certificate(const struct answer *a, uint32_t index, struct bytes cert,
+                            struct cmp_cert_response *out)
+{
+    const struct cmp_record *record = &a->state->record;
+    struct bytes sealed = record->items[index].sealed;
+    struct bytes encrypted = encrypted_key(sealed, a->arena);
+    if (sealed.len == 0 || record->sealed_keys) {
+        out->cert = cert;
+        out->private_key = encrypted;
+    } else {
+        out->encrypted_cert = encrypted;
+    }
+    return encrypted.len == sealed.len;
+}
+
+static bool put_responses(struct answer *a, struct cmp_cert_response *responses,
                           const struct proto_outcome outcomes[], bool waits)
 {
     const struct cmp_state *state = a->state;
@@ -209,10 +237,12 @@ static void put_responses(struct answer *a, struct cmp_cert_response *responses,
             continue;
         }
         response->status = status_of(outcomes[i].err, outcomes[i].detail, a->arena);
-        if (outcomes[i].err == ERR_OK) {
-            response->cert = outcomes[i].cert_der;
+        if (outcomes[i].err == ERR_OK &&
+            !put_certificate(a, i, outcomes[i].cert_der, response)) {
+            return false;
         }
     }
+    return true;
 }
 
 static enum err encode_certs(const struct proto_line *line, const struct proto_message *message,
@@ -225,13 +255,14 @@ static enum err encode_certs(const struct proto_line *line, const struct proto_m
                  (message->action == ACTION_REPLAY && state->record.waiting.len > 0);
     size_t room = 64 + line->cmp->root_cert.len;
     uint32_t accepted = 0;
-    for (uint32_t i = 0; i < state->count; i++) {
-        room += RESPONSE_ROOM + (waits ? 0 : outcomes[i].cert_der.len);
-        accepted += !waits && outcomes[i].err == ERR_OK;
-    }
     struct cmp_cert_response *responses = arena_alloc(arena, state->count * sizeof(*responses));
     struct answer a;
     enum err err = responses ? keep_items(message, waits ? NULL : outcomes, arena) : ERR_OVERLOADED;
+    for (uint32_t i = 0; err == ERR_OK && i < state->count; i++) {
+        room += RESPONSE_ROOM;
+        room += waits ? 0 : outcomes[i].cert_der.len + state->record.items[i].sealed.len;
+        accepted += !waits && outcomes[i].err == ERR_OK;
+    }
     if (err == ERR_OK) {
         err = answer_start(&a, line, message, arena, room);
     }
@@ -242,7 +273,9 @@ static enum err encode_certs(const struct proto_line *line, const struct proto_m
     a.header.implicit_confirm = state->implicit && accepted > 0;
     a.header.has_confirm_wait = !state->implicit && accepted > 0 && state->record.confirm_by_s > 0;
     a.header.confirm_wait_s = state->record.confirm_by_s;
-    put_responses(&a, responses, outcomes, waits);
+    if (!put_responses(&a, responses, outcomes, waits)) {
+        return ERR_OVERLOADED;
+    }
     enum cmp_body body = reply_of((enum cmp_body)state->record.body);
     /* who has but a shared secret learns the root by it (RFC 9810 5.3.2) */
     bool with_root = body == CMP_IP && a.protect == PROTECTION_MAC && accepted > 0 &&

@@ -42,6 +42,7 @@ struct cmp_kept_item {
     uint64_t cert_log;
     uint16_t err;
     uint8_t act; /* of an rr */
+    struct bytes sealed; /* EnvelopedData beside or instead of the certificate; empty: none */
 };
 
 /* transactions: the first octets tell whose it is (TRANSACTION_MARK_LEN). */
@@ -52,6 +53,7 @@ struct cmp_record {
     uint8_t body;           /* of the request */
     uint8_t protection;     /* enum proto_protection */
     bool implicit;
+    bool sealed_keys; /* what is sealed are private keys, else certificates */
     uint32_t line_id;
     int64_t confirm_by_s;
     uint8_t binding[32];

@@ -1,7 +1,7 @@
 /* What is kept of a dialogue: enough to give the same answer again, octet for octet. */
 #include "proto/cmp_impl.h"
 
-enum { RECORD_VERSION = 1, KEPT_FIXED = 16 + 16 + 8 + 2, ITEM_LEN = 8 + 8 + 2 + 1 };
+enum { RECORD_VERSION = 1, KEPT_FIXED = 16 + 16 + 8 + 2, ITEM_LEN = 8 + 8 + 2 + 1, SEALED_HEAD = 1 + 4 + 4 };
 enum { RECORD_FIXED = 2 * KEPT_FIXED + 1 + 1 + 1 + 1 + 4 + 8 + 32 + 4 + 4 };
 
 static void put_u16(struct writer *out, uint16_t value)
@@ -33,10 +33,32 @@ static void put_kept(struct writer *out, const struct cmp_kept *kept)
     writer_put(out, kept->protection);
 }
 
+static size_t sealed_len(const struct cmp_record *record)
+{
+    size_t len = 0;
+    for (uint32_t i = 0; i < record->item_count; i++) {
+        len += record->items[i].sealed.len > 0 ? SEALED_HEAD + record->items[i].sealed.len : 0;
+    }
+    return len;
+}
+
+/* What most records have none of stands at the end: kind, index, octets. */
+static void put_sealed(struct writer *out, const struct cmp_record *record)
+{
+    for (uint32_t i = 0; i < record->item_count; i++) {
+        if (record->items[i].sealed.len > 0) {
+            writer_put_u8(out, record->sealed_keys);
+            put_u32(out, i);
+            put_u32(out, (uint32_t)record->items[i].sealed.len);
+            writer_put(out, record->items[i].sealed);
+        }
+    }
+}
+
 struct bytes cmp_record_encode(const struct cmp_record *record, struct arena *arena)
 {
     size_t cap = RECORD_FIXED + record->first.protection.len + record->second.protection.len +
-                 (size_t)record->item_count * ITEM_LEN + record->waiting.len;
+                 (size_t)record->item_count * ITEM_LEN + record->waiting.len + sealed_len(record);
     uint8_t *buf = arena_alloc(arena, cap);
     struct writer out = writer_of(buf, buf ? cap : 0);
     put_kept(&out, &record->first); /* its request_nonce is the mark */
@@ -57,6 +79,7 @@ struct bytes cmp_record_encode(const struct cmp_record *record, struct arena *ar
     }
     put_u32(&out, (uint32_t)record->waiting.len);
     writer_put(&out, record->waiting);
+    put_sealed(&out, record);
     return out.failed ? (struct bytes){0} : writer_view(&out);
 }
 
@@ -98,6 +121,21 @@ static bool get_item(struct bytes *in, struct cmp_kept_item *out)
         return false;
     }
     out->cert_req_id = (int64_t)id;
+    out->sealed = (struct bytes){0};
+    return true;
+}
+
+static bool get_sealed(struct bytes *in, struct cmp_record *out)
+{
+    while (in->len > 0) {
+        uint8_t is_key;
+        uint32_t index, len;
+        if (!bytes_get_u8(in, &is_key) || !bytes_get_u32(in, &index) || !bytes_get_u32(in, &len) ||
+            index >= out->item_count || !bytes_get(in, len, &out->items[index].sealed)) {
+            return false;
+        }
+        out->sealed_keys = is_key != 0;
+    }
     return true;
 }
 
@@ -117,7 +155,8 @@ enum err cmp_record_decode(struct bytes data, struct arena *arena, struct cmp_re
             return ERR_INTERNAL;
         }
     }
-    if (!bytes_get_u32(&data, &len) || !bytes_get(&data, len, &record.waiting) || data.len != 0) {
+    if (!bytes_get_u32(&data, &len) || !bytes_get(&data, len, &record.waiting) ||
+        !get_sealed(&data, &record)) {
         return ERR_INTERNAL;
     }
     *out = record;

@@ -1,5 +1,6 @@
 /* From CMP's bodies to what all protocols share. */
 #include "crypto/digest.h"
+#include "crypto/envelope.h"
 #include "proto/cmp_impl.h"
 
 /* --- room --- */
@@ -24,6 +25,18 @@ static bool make_settles(struct arena *arena, struct proto_message *message, uin
 
 /* --- ir, cr, kur --- */
 
+/* RFC 9810 5.2.8.3.2: the certificate is given encrypted, and certConf with its hash is the proof.
+ * What is encrypted is EnvelopedData, which pvno 2 has not (section 7). */
+static enum err check_indirect_pop(const struct cmp_state *state, const struct crmf_request *from)
+{
+    enum envelope_kind kind = envelope_kind_of(&from->request.spki);
+    if (from->pop_key != CRMF_POP_ENCR_CERT || kind == ENVELOPE_NONE ||
+        from->pop_is_agreement != (kind == ENVELOPE_ECDH)) {
+        return ERR_BAD_POP;
+    }
+    return state->msg.header.pvno == 3 ? ERR_OK : ERR_CMP_VERSION;
+}
+
 static enum err check_pop(const struct proto_context *context, const struct cmp_state *state,
                           const struct crmf_request *from)
 {
@@ -32,6 +45,8 @@ static enum err check_pop(const struct proto_context *context, const struct cmp_
         break;
     case POP_RA_VERIFIED:
         return context->is_ra ? ERR_OK : ERR_NOT_AUTHORIZED;
+    case POP_KEY_ENCIPHERMENT:
+        return check_indirect_pop(state, from);
     default:
         return ERR_BAD_POP;
     }
@@ -69,17 +84,70 @@ static enum err check_update(const struct proto_context *context, struct crmf_re
     return same ? ERR_OK : ERR_SUBJECT_CHANGED;
 }
 
-static enum err check_one(const struct proto_line *line, const struct proto_context *context,
-                          const struct cmp_state *state, struct crmf_request *from)
+/* --- keys that are made here (RFC 9810 4.2.1.3, RFC 9483 4.1.6) --- */
+
+/* Whoever protected the message can open what is encrypted for them. */
+static bool can_open(const struct proto_context *context, const struct proto_message *message)
 {
+    const struct x509_cert *signer = context->signer;
+    if (message->protection != PROTECTION_SIGNATURE || !signer) {
+        return message->protection == PROTECTION_MAC;
+    }
+    enum envelope_kind kind = envelope_kind_of(&signer->spki);
+    uint32_t needed = kind == ENVELOPE_ECDH ? KU_KEY_AGREEMENT : KU_KEY_ENCIPHERMENT;
+    return kind != ENVELOPE_NONE && envelope_key_check(&signer->spki) == ERR_OK &&
+           (!signer->has_key_usage || (signer->key_usage & needed) != 0);
+}
+
+/* The kind that an empty key names, or the first that the line takes. */
+static enum key_alg wished_alg(const struct proto_cmp_line *line, const struct crmf_request *from)
+{
+    static const enum key_alg known[] = {KEY_EC_P256, KEY_EC_P384, KEY_RSA, KEY_ED25519};
+    if (!from->key_is_empty) {
+        return line->key_alg_count > 0 ? line->key_algs[0] : KEY_EC_P256;
+    }
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        if (bytes_eq(from->key_alg, key_alg_der(known[i]))) {
+            return known[i];
+        }
+    }
+    return KEY_NONE;
+}
+
+static enum err wish_key(const struct proto_line *line, const struct proto_context *context,
+                         const struct crmf_request *from, struct arena *arena,
+                         struct proto_message *message)
+{
+    const struct cmp_state *state = message->state;
+    if (!line->cmp->keygen || !can_open(context, message)) {
+        return ERR_BAD_TEMPLATE; /* keys are made where they are used */
+    }
+    if (state->msg.header.pvno != 3) {
+        return ERR_CMP_VERSION;
+    }
+    if (from->request.pop != POP_NONE) {
+        return ERR_BAD_POP;
+    }
+    struct proto_key_wish *wish = arena_alloc(arena, sizeof(*wish));
+    enum key_alg alg = wished_alg(line->cmp, from);
+    if (state->count != 1 || alg == KEY_NONE || !wish) {
+        return state->count != 1 ? ERR_BAD_REQUEST : alg == KEY_NONE ? ERR_BAD_ALG : ERR_OVERLOADED;
+    }
+    *wish = (struct proto_key_wish){.alg = alg, .bits = line->cmp->rsa_bits_min};
+    message->key_wish = wish;
+    return ERR_OK;
+}
+
+static enum err check_one(const struct proto_line *line, const struct proto_context *context,
+                          struct crmf_request *from, struct arena *arena,
+                          struct proto_message *message)
+{
+    const struct cmp_state *state = message->state;
     if (from->err != ERR_OK) {
         return from->err;
     }
     if (from->cert_req_id < 0 || (line->cmp->strict && from->cert_req_id != 0)) {
         return ERR_BAD_REQUEST;
-    }
-    if (!from->has_key) {
-        return ERR_BAD_TEMPLATE; /* keys are made where they are used */
     }
     enum err err = state->msg.body == CMP_KUR ? check_update(context, from) : ERR_OK;
     if (err != ERR_OK) {
@@ -89,7 +157,26 @@ static enum err check_one(const struct proto_line *line, const struct proto_cont
     if (is_nameless && (line->cmp->strict || from->request.san.len == 0)) {
         return ERR_BAD_TEMPLATE;
     }
-    return check_pop(context, state, from);
+    return from->has_key ? check_pop(context, state, from)
+                         : wish_key(line, context, from, arena, message);
+}
+
+/* What is given encrypted is no proof before it was opened, and a key that was made here may be lost
+ * with its answer: both wait for certConf, whatever the client would rather have. */
+static enum err bind_sealed(struct proto_message *message)
+{
+    struct cmp_state *state = message->state;
+    uint32_t sealed = message->key_wish != NULL;
+    for (uint32_t i = 0; i < message->request_count; i++) {
+        bool is_sealed = message->request_errs[i] == ERR_OK &&
+                         message->requests[i].pop == POP_KEY_ENCIPHERMENT;
+        sealed += is_sealed;
+    }
+    if (sealed > 0) {
+        state->implicit = false;
+        message->waits_for_confirmation = true;
+    }
+    return sealed <= CMP_SEALED_MAX ? ERR_OK : ERR_BAD_REQUEST;
 }
 
 /* An id names one request of its message. */
@@ -147,11 +234,15 @@ enum err cmp_take_certs(const struct proto_line *line, const struct proto_contex
             return err;
         }
         state->ids[i] = one->cert_req_id;
-        message->request_errs[i] = check_one(line, context, state, one);
+        message->request_errs[i] = check_one(line, context, one, arena, message);
         message->requests[i] = one->request;
     }
     message->needs_ra = context->is_ra; /* raVerified alone skips a proof, and only there */
     message->action = state->msg.body == CMP_KUR ? ACTION_REENROLL : ACTION_ENROLL;
+    err = bind_sealed(message);
+    if (err != ERR_OK) {
+        return err;
+    }
     return ids_are_unique(state) ? ERR_OK : ERR_BAD_REQUEST;
 }
 

@@ -72,11 +72,19 @@ struct proto_settle {
     enum err err;   /* in: a refusal that stands already; out: what became of it */
 };
 
+/* A key that shall be made here; KEY_NONE: the request brings its own. */
+struct proto_key_wish {
+    enum key_alg alg;
+    uint32_t bits;
+};
+
 struct proto_message {
     enum proto_action action;
     /* requests[i] asks for one certificate; memory in the arena */
     struct cert_request *requests;
     enum err *request_errs; /* NULL, or one a request: refused in decoding, alone */
+    /* NULL, or of the one request: its spki is filled in when the key is there, its proof is that */
+    const struct proto_key_wish *key_wish;
     uint32_t request_count;
     bool waits_for_confirmation; /* certificates are pending until confirmed */
     bool needs_ra;               /* asks for what only a registration authority may */
@@ -159,6 +167,7 @@ struct proto_cmp_line {
     uint32_t confirm_wait_s;
     uint32_t time_window_s; /* 0: any time */
     uint32_t poll_after_s;
+    bool keygen;               /* keys are made here for requests without one */
     struct bytes sender;       /* ours: whole GeneralName */
     struct bytes sender_kid;   /* SKI of the signing certificate; empty: no signer */
     struct bytes sender_certs[CERT_CHAIN_MAX]; /* signing certificate first */
@@ -177,6 +186,9 @@ struct proto_outcome {
     enum err err;
     struct bytes cert_der; /* when ERR_OK */
     uint64_t cert_log;
+    /* EnvelopedData; empty: the certificate is given as it is. Of the private key that was made here,
+     * or of the certificate, whose receiver proves by opening it that the key is there. */
+    struct bytes sealed;
     char detail[64];       /* one word more on a refusal, e.g. the extension's name */
 };
 

@@ -1,5 +1,6 @@
 """Does CMP serve what few clients ask for: answers signed in an HSM, news of a root's new key, keys that only decrypt,
 keys made here?"""
+import hashlib
 import os
 import signal
 import threading
@@ -13,7 +14,11 @@ from cmplib import REFERENCE, SECRET, CmpAppliance
 import cmpmsg
 from cmpmsg import *  # noqa: F403 - the language of these tests
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.keywrap import aes_key_unwrap
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_public_key
+from cryptography.x509.oid import ObjectIdentifier
 
 LINE = {"ca": "issuing", "profile": "device", "device_id": "subject-cn", "trust_anchors": ["ca/stations.pem"],
         "name": "line1"}
@@ -360,7 +365,7 @@ def test_what_cannot_be_announced():
         app.config["cmp_announce"] = [listener.url]
         assert "has had one key alone" in fails(app, *announce)[1]
         for url in ("https://127.0.0.1/", "127.0.0.1", "http://", "http:///x", "http://a:b/", "http://a:123456/",
-                    "http://a b/", "http://:80/", "http://[::1/", "http://a:/"):
+                    "http://a b/", "http://:80/", "http://" + "[::1/", "http://a:/"):
             app.config["cmp_announce"] = [url]
             code, text = fails(app, "config", "check")
             assert code == 1 and "cmp_announce[0]" in text and "expected a URL like" in text, (url, text)
@@ -372,3 +377,280 @@ def test_what_cannot_be_announced():
         assert app.tool_json("ca", "rollover", "--ca", "issuing")["announced"] == []  # done nevertheless
         result = run([cm.BIN / "certmill", "--config", app.config_path, *announce], env=app.env, check=False)
         assert result.returncode == 1 and "cmp_announce needs a signer" in result.stderr.decode() and not listener.got
+
+
+# --- what is encrypted ----------------------------------------------------------------------------
+
+ENVELOPED, SIGNED, KEY_PACKAGE = "1.2.840.113549.1.7.3", "1.2.840.113549.1.7.2", "2.16.840.1.101.2.1.2.78.5"
+KGA = ObjectIdentifier("1.3.6.1.5.5.7.3.32")
+
+
+def openssl(app, data, *args):
+    (app.dir / "in.der").write_bytes(data)
+    run(["openssl", "cms", "-inform", "DER", "-in", "in.der", "-binary", "-out", "out.der", *args], cwd=app.dir)
+    return (app.dir / "out.der").read_bytes()
+
+
+def content_info(kind, der):
+    return seq(oid(kind), ctx(0, der))
+
+
+def decrypt(app, encrypted_key, key, cert=None):
+    """EncryptedKey with [0] EnvelopedData, by openssl."""
+    assert encrypted_key[0] == 0xa0
+    (app.dir / "recipient.key").write_bytes(cm.key_pem(key))
+    more = []
+    if cert:
+        (app.dir / "recipient.pem").write_bytes(cert.public_bytes(Encoding.PEM))
+        more = ["-recip", "recipient.pem"]
+    return openssl(app, content_info(ENVELOPED, retag(0x30, encrypted_key)), "-decrypt", "-inkey", "recipient.key", *more)
+
+
+def encr_cert(choice=2, value=b"\x00"):
+    """popo by keyEncipherment [2] or keyAgreement [3] with subsequentMessage."""
+    return ctx(choice, tlv(0x81, value))
+
+
+def state_of(app, device, line="line1"):
+    return app.tool_json("device", "show", "--line", line, device)["state"]
+
+
+def lab(**kw):
+    """line1; agree: its keys may agree on keys; made: keys are made here."""
+    class Lab(CmpAppliance):
+        def configure(self, c):
+            c["profiles"].append({"name": "agree", "base": "tls-device", "keys": ["p256", "p384", "rsa2048", "ed25519"],
+                                  "key_usage": ["digitalSignature", "keyAgreement", "keyEncipherment"]})
+            c["lines"] += [dict(LINE, name="agree", profile="agree"),
+                           dict(LINE, name="made", profile="agree", cmp={"signer": "cmp", "keygen": True})]
+            super().configure(c)
+            self.cmp_ca.issue(self.dir / "tls", "cmp", "Test CMP Responder", eku=[KGA])
+    return Lab(lines=[dict(LINE)], **kw)
+
+
+@pytest.fixture(scope="module")
+def app():
+    with lab() as one:
+        yield one
+
+
+@pytest.mark.parametrize("kind,line,choice", [("rsa2048", "line1", 2), ("rsa3072", "line1", 2), ("p256", "agree", 3),
+                                              ("p384", "agree", 3)])
+def test_a_key_is_proven_by_opening_its_certificate(app, kind, line, choice):
+    key, device = new_key(kind), f"opens-{kind}"
+    first = ir(Request(key, device, pop=encr_cert(choice)), mac(), pvno=3, infos=[info(IMPLICIT_CONFIRM, NULL)])
+    answer = exchange(app, first, line)
+    assert answer.status == ACCEPTED and answer.cert is None and answer.pvno == 3
+    assert not answer.implicit and answer.confirm_wait  # there is no proof yet
+    cert = x509.load_der_x509_certificate(decrypt(app, answer.responses[0].encrypted, key))
+    assert spki_of(cert.public_key()) == spki_of(key) and cert.subject == cm.name(device)
+    assert state_of(app, device, line) == "issued"
+    assert post(app, first.der(), line) == answer.der
+    guess = exchange(app, certconf(answer, first, [cert_status(cert, digest=b"x" * 32)]), line)
+    assert guess.body == "error" and guess.fails == ["badCertId"] and state_of(app, device, line) == "issued"
+    confirm = certconf(answer, first, [cert_status(cert)])
+    assert exchange(app, confirm, line).body == "pkiconf" and state_of(app, device, line) == "confirmed"
+    assert post(app, first.der(), line) == answer.der
+    # the same again is the same certificate, and still only for its key
+    again = exchange(app, ir(Request(key, device, pop=encr_cert(choice)), mac(), pvno=3), line)
+    assert again.cert is None and decrypt(app, again.responses[0].encrypted, key) == der_of(cert)
+
+
+def test_what_was_never_opened_is_taken_back():
+    with lab(config=lambda c: c["lines"][0]["cmp"].update(confirm_wait="1s")) as app:
+        key = new_key("rsa2048")
+        first = ir(Request(key, "never", pop=encr_cert()), mac(), pvno=3)
+        answer = exchange(app, first)
+        cert = x509.load_der_x509_certificate(decrypt(app, answer.responses[0].encrypted, key))
+        assert wait_for(lambda: [c["status"] for c in certificates(app)] == ["revoked"])
+        late = exchange(app, certconf(answer, first, [cert_status(cert)]))
+        assert late.body == "error"
+
+
+def test_some_of_a_batch_are_encrypted(app):
+    keys = [new_key("rsa2048" if n % 2 else "p256") for n in range(6)]
+    first = ir([Request(key, f"some-{n}", n, pop=encr_cert() if n % 2 else "signature") for n, key in enumerate(keys)],
+               Signer(app.ra_cert, app.ra_key), pvno=3)
+    answer = exchange(app, first)
+    certs = [one.cert or x509.load_der_x509_certificate(decrypt(app, one.encrypted, key))
+             for one, key in zip(answer.responses, keys)]
+    assert [one.encrypted is not None for one in answer.responses] == [False, True] * 3
+    assert [spki_of(cert.public_key()) for cert in certs] == [spki_of(key) for key in keys]
+    app.kill()
+    app.start()
+    assert post(app, first.der()) == answer.der
+    statuses = [cert_status(cert, n) for n, cert in enumerate(certs)]
+    assert exchange(app, certconf(answer, first, statuses)).body == "pkiconf"
+
+
+INDIRECT_REFUSED = {
+    "pvno-2": ("rsa2048", "line1", encr_cert(), 2, "unsupportedVersion"),
+    "usage-not-granted": ("p256", "line1", encr_cert(3), 3, "badCertTemplate"),
+    "challenge": ("rsa2048", "line1", encr_cert(2, b"\x01"), 3, "badPOP"),
+    "rsa-by-agreement": ("rsa2048", "agree", encr_cert(3), 3, "badPOP"),
+    "ec-by-encipherment": ("p256", "agree", encr_cert(2), 3, "badPOP"),
+    "only-signs": ("ed25519", "agree", encr_cert(2), 3, "badPOP"),
+}
+
+
+@pytest.mark.parametrize("case", list(INDIRECT_REFUSED))
+def test_indirect_proofs_that_are_refused(app, case):
+    kind, line, pop, pvno, fail = INDIRECT_REFUSED[case]
+    answer = exchange(app, ir(Request(new_key(kind), f"refused-{case}", pop=pop), mac(), pvno=pvno), line)
+    assert (answer.body, answer.status, answer.fails) == ("ip", 2, [fail])
+    assert answer.cert is None and answer.responses[0].encrypted is None
+
+
+def test_more_encrypted_certificates_than_a_message_may_have(app):
+    key = new_key("rsa2048")
+    requests = [Request(key, f"too-many-{n}", n, pop=encr_cert()) for n in range(9)]
+    answer = exchange(app, ir(requests, mac(), pvno=3))
+    assert (answer.body, answer.fails) == ("error", ["badRequest"])
+
+
+# --- keys that are made here ----------------------------------------------------------------------
+
+def sealed_key(answer):
+    pair = answer.body_node.items[0].items[-1].items[0].items[2]
+    assert [one.tag for one in pair.items] == [0xa0, 0xa0]
+    return pair.items[1].items[0].der
+
+
+def open_password(encrypted_key, secret):
+    """PasswordRecipientInfo (RFC 9483 4.1.6.3): PBKDF2, AES key wrap, AES-CBC."""
+    version, recipients, content = Node(retag(0x30, encrypted_key)).items
+    recipient, = recipients.items
+    assert (version.number, recipient.tag) == (3, 0xa3)
+    _, kdf, wrap, wrapped = recipient.items
+    salt, count, *_ = kdf.items[1].items
+    assert kdf.items[0].dotted == "1.2.840.113549.1.5.12" and wrap.items[0].dotted == "2.16.840.1.101.3.4.1.45"
+    kek = hashlib.pbkdf2_hmac("sha256", secret.encode(), salt.contents, count.number, 32)
+    cek = aes_key_unwrap(kek, wrapped.contents)
+    kind, cipher, data = content.items
+    assert kind.dotted == SIGNED and cipher.items[0].dotted == "2.16.840.1.101.3.4.1.42"
+    opened = Cipher(algorithms.AES(cek), modes.CBC(cipher.items[1].contents)).decryptor().update(data.contents)
+    return opened[:-opened[-1]]
+
+
+def key_in(app, signed_data):
+    """The private key in a SignedData whose signer is the key generation authority."""
+    package = openssl(app, content_info(SIGNED, signed_data), "-verify", "-CAfile", "tls/cmp-ca.pem", "-purpose", "any")
+    assert Node(Node(signed_data).items[2].der).items[0].dotted == KEY_PACKAGE
+    one, = Node(package).items
+    version, alg, private = one.items[:3]
+    assert version.number == 1  # with its public key
+    return serialization.load_der_private_key(seq(num(0), alg.der, private.der), None)
+
+
+def asks_for_key(device, auth, alg=None, body=ir, **fields):
+    of = template(device, seq(alg, bits(b""))) if alg else template(device)
+    return body(Request(template=of, pop=None), auth, pvno=fields.pop("pvno", 3), **fields)
+
+
+EC_P384 = seq(oid("1.2.840.10045.2.1"), oid("1.3.132.0.34"))
+RSA_KEY = seq(oid("1.2.840.113549.1.1.1"), NULL)
+ED25519 = seq(oid("1.3.101.112"))
+
+
+@pytest.mark.parametrize("alg,kind", [(None, "p256"), (EC_P384, "p384"), (RSA_KEY, "rsa"), (ED25519, "ed25519")],
+                         ids=["any", "p384", "rsa", "ed25519"])
+def test_a_key_is_made_for_who_shares_a_secret(app, alg, kind):
+    device = f"made-{kind}"
+    first = asks_for_key(device, mac(), alg, infos=[info(IMPLICIT_CONFIRM, NULL)])
+    answer = exchange(app, first, "made")
+    assert answer.status == ACCEPTED and answer.pvno == 3 and not answer.implicit
+    key = key_in(app, open_password(sealed_key(answer), SECRET))
+    assert spki_of(key) == spki_of(answer.cert.public_key()) and answer.cert.subject == cm.name(device)
+    app.kill()
+    app.start()
+    assert post(app, first.der(), "made") == answer.der
+    confirm = certconf(answer, first)
+    assert exchange(app, confirm, "made").body == "pkiconf" and state_of(app, device, "made") == "confirmed"
+    # the device renews by itself, with a key of its own
+    renewed = exchange(app, kur(Request(new_key(), device), Signer(answer.cert, key)), "made")
+    assert renewed.status == ACCEPTED
+
+
+@pytest.mark.parametrize("kind", ["rsa2048", "p256", "p384"])
+def test_a_key_is_made_for_a_station_with_a_certificate(app, kind):
+    paths = app.station_ca.issue(app.dir, f"station-{kind}", "station-cert", key=new_key(kind))
+    station = Signer(*paths)
+    answer = exchange(app, asks_for_key(f"for-{kind}", station), "made")
+    assert answer.status == ACCEPTED
+    key = key_in(app, decrypt(app, sealed_key(answer), station.key, station.cert))
+    assert spki_of(key) == spki_of(answer.cert.public_key())
+
+
+def test_a_device_renews_with_a_key_that_is_made_here(app):
+    old = new_key()
+    first = ir(Request(old, "renews"), mac(), infos=[info(IMPLICIT_CONFIRM, NULL)])
+    device = Signer(exchange(app, first, "made").cert, old)
+    asked = asks_for_key("renews", device, body=kur)
+    answer = exchange(app, asked, "made")
+    key = key_in(app, decrypt(app, sealed_key(answer), old, device.cert))
+    assert spki_of(key) == spki_of(answer.cert.public_key()) != spki_of(old)
+    assert exchange(app, certconf(answer, asked), "made").body == "pkiconf"
+
+
+def test_a_lost_key_is_replaced_until_it_is_confirmed(app):
+    lost = exchange(app, asks_for_key("loses", mac()), "made")
+    second = asks_for_key("loses", mac())
+    answer = exchange(app, second, "made")
+    assert answer.status == ACCEPTED and answer.cert.serial_number != lost.cert.serial_number
+    key_in(app, open_password(sealed_key(answer), SECRET))
+    assert exchange(app, certconf(answer, second), "made").body == "pkiconf"
+    rows = {row["serial"]: row["status"] for row in certificates(app) if row["device"] == "loses"}
+    assert sorted(rows.values()) == ["revoked", "valid"], rows
+    third = exchange(app, asks_for_key("loses", mac()), "made")
+    assert third.code == "device-already-provisioned"
+    # nor does this let anybody replace a key that a device brought itself and confirmed
+    brought = ir(Request(new_key(), "brings"), mac(), infos=[info(IMPLICIT_CONFIRM, NULL)])
+    assert exchange(app, brought, "made").status == ACCEPTED
+    assert exchange(app, asks_for_key("brings", mac()), "made").code == "device-already-provisioned"
+    assert "every one fits" in app.tool("journal", "verify")
+
+
+def only_signs(app):
+    return Signer(*app.station_ca.issue(app.dir, "only-signs", "station-cert", key=new_key("ed25519")))
+
+
+def of_line1(app):
+    key = new_key()
+    return Signer(exchange(app, ir(Request(key, "of-line1"), mac(), infos=[info(IMPLICIT_CONFIRM, NULL)])).cert, key)
+
+
+KEYS_REFUSED = {
+    "not-offered": (lambda app: asks_for_key("a", mac()), "line1", "badCertTemplate"),
+    "pvno-2": (lambda app: asks_for_key("b", mac(), pvno=2), "made", "unsupportedVersion"),
+    "key-only-signs": (lambda app: asks_for_key("c", only_signs(app)), "made", "badCertTemplate"),
+    "unknown-kind": (lambda app: asks_for_key("d", mac(), seq(oid("1.2.3.4"))), "made", "badAlg"),
+    "with-a-proof": (lambda app: ir(Request(template=template("e"), pop=tlv(0x80)), mac(), pvno=3), "made", "badPOP"),
+    "one-of-two": (lambda app: ir([Request(template=template("f"), pop=None), Request(new_key(), "g", 1)], mac(), pvno=3),
+                   "made", "badRequest"),
+    "usage-not-granted": (lambda app: asks_for_key("of-line1", of_line1(app), body=kur), "line1", "badCertTemplate"),
+}
+
+
+@pytest.mark.parametrize("case", list(KEYS_REFUSED))
+def test_keys_that_are_not_made(app, case):
+    make, line, fail = KEYS_REFUSED[case]
+    answer = exchange(app, make(app), line)
+    assert answer.body in ("ip", "kup") and answer.status == 2 and answer.fails == [fail], answer.responses
+    assert len(answer.body_node.items[0].items[-1].items[0].items) == 2  # no key pair
+
+
+def test_what_making_keys_needs():
+    def check(change):
+        with lab(start=False) as app:
+            change(app, app.config["lines"][2]["cmp"])
+            app.write_config()
+            result = run([cm.BIN / "certmilld", "--config", app.config_path, "--check"], env=app.env, check=False)
+            return (result.stdout + result.stderr).decode()
+
+    def without_signer(_, cmp):
+        del cmp["signer"]
+
+    def without_usage(app, _):
+        app.cmp_ca.issue(app.dir / "tls", "cmp", "Test CMP Responder")
+    assert "keygen: keys that are made here are signed for" in check(without_signer)
+    assert "line made: cmp keygen needs a signer with a key_file" in check(without_usage)

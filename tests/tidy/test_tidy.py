@@ -249,6 +249,7 @@ HEAP = {
     "engine/pipeline/crl_make.c": "a revocation list, on the thread that makes them, bounded by CRL_DER_MAX",
     "engine/pipeline/crl_publisher.c": "start",
     "engine/pipeline/snapshot.c": "configuration",
+    "engine/pipeline/stage_seal.c": "a key that is made here, on the costly worker, wiped before it is freed",
     "engine/pipeline/snapshot_cmp.c": "configuration",
     "hsm/p11/keys.c": "start and repair: finding keys in a token",
     "hsm/p11/module.c": "start",

@@ -1,4 +1,6 @@
 /* ENCODE and RESPOND: the protocol's answer, back to the network. */
+#include <stdio.h>
+
 #include "base/log.h"
 #include "factory/refusal.h"
 #include "pipeline/pipeline.h"
@@ -11,6 +13,10 @@ static void refuse(struct unit *unit, enum err err)
     uint32_t retry_after_s = exchange->retry_after_s;
     if (retry_after_s == 0) {
         retry_after_s = refusal_retry_after_s(err);
+    }
+    /* a message's only request speaks for it */
+    if (unit->detail[0] == 0 && unit->outcomes && unit->message->request_count == 1) {
+        snprintf(unit->detail, sizeof(unit->detail), "%s", unit->outcomes[0].detail);
     }
     unit->answer = (struct proto_response){0};
     proto->refuse(&exchange->route, exchange->line ? &exchange->line->proto : NULL,

@@ -36,7 +36,7 @@ CA_INIT = ("ca", "init", "--ca", "issuing", "--subject", "CN=Issuing CA,O=Exampl
 COMMANDS = ["status", "cert list", "cert show", "cert find", "revoke", "crl publish", "crl show", "crl fetch",
             "line list", "device show", "journal list", "journal verify", "ca init", "ca csr", "ca import",
             "ca rollover", "ca announce", "ca show", "key list", "key generate", "key label",
-            "key attest", "token init", "token list", "token info", "station hash-password", "config check",
+            "key attest", "token init", "token list", "token info", "station hash-password", "bulk", "config check",
             "config sample", "version"]
 
 

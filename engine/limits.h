@@ -55,6 +55,7 @@
 #define CMP_NONCE_LEN                16
 #define CMP_TRANSACTION_ID_MAX       32
 #define CMP_SIGNERS_MAX              8
+#define CMP_CRL_MAX                  (512 * 1024) /* octets of a revocation list in a message */
 #define CMP_SEALED_MAX               8    /* certificates of a message that are given encrypted */
 #define CMP_ANNOUNCE_MAX             16   /* listeners that are told of a CA's new key */
 #define CMP_SECRET_MIN               12 /* octets of a shared secret */
@@ -163,6 +164,7 @@ static_assert(EXCHANGES_RESERVE < EXCHANGES_PER_CORE_MAX / 2, "the reserve is th
 static_assert(EXCHANGE_DEADLINE_MS >= SIGN_DEADLINE_MS, "a signer's answer still finds its exchange");
 static_assert(CA_CERTS_MAX >= CERT_CHAIN_MAX + CA_PREVIOUS_MAX + 2, "its chain, its past, two links");
 static_assert(CRL_DER_MAX < 1ull << 32, "a CRL's length has four octets");
+static_assert(EXCHANGE_ARENA_MAX >= 4 * CMP_CRL_MAX + CHUNK_LARGE_SIZE, "asked, copied, protected, sent");
 static_assert(CRL_GENERATIONS_MAX >= 2, "one is read while the next is made");
 static_assert(KEYS_MAX >= 2 * (CAS_MAX + CMP_SIGNERS_MAX), "all keys, and as many after a reload");
 static_assert(STORE_JOB_DATA_MAX >= CERT_DER_MAX, "a certificate fits its job");

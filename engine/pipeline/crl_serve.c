@@ -72,15 +72,20 @@ static bool ca_exists(const struct snapshot *snapshot, struct bytes name)
     return false;
 }
 
-enum verdict crl_serve(struct core *core, struct exchange *exchange)
+const struct crl_blob *crl_hold(struct core *core, struct exchange *exchange, struct bytes ca)
 {
-    struct bytes name = exchange->route.ca;
     for (uint32_t i = 0; i < CAS_MAX && !exchange->crl; i++) {
-        if (core->crls[i] && bytes_eq(bytes_of_str(core->crls[i]->name), name)) {
+        if (core->crls[i] && bytes_eq(bytes_of_str(core->crls[i]->name), ca)) {
             exchange->crl = crl_blob_ref(core->crls[i]);
         }
     }
-    if (!exchange->crl) {
+    return exchange->crl;
+}
+
+enum verdict crl_serve(struct core *core, struct exchange *exchange)
+{
+    struct bytes name = exchange->route.ca;
+    if (!crl_hold(core, exchange, name)) {
         bool exists = ca_exists(exchange->snapshot, name);
         exchange->own.err = exists ? ERR_NO_CRL : ERR_NOT_FOUND;
         snprintf(exchange->own.detail, sizeof(exchange->own.detail), "%s",

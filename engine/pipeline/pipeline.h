@@ -352,6 +352,8 @@ bool crl_core_signed(struct core *core, const struct sign_result *result);
 void crl_core_take(struct core *core, uint32_t seat, struct crl_blob *blob);
 void crl_core_release(struct core *core);
 /* DECODE of ACTION_CRL: straight to the answer. */
+/* The list of a CA, held until the exchange is over; NULL: there is none. One CA to an exchange. */
+const struct crl_blob *crl_hold(struct core *core, struct exchange *exchange, struct bytes ca);
 enum verdict crl_serve(struct core *core, struct exchange *exchange);
 
 /* --- the driver --- */

@@ -219,6 +219,8 @@ enum err snapshot_cmp_line(struct compile *c, const struct profile_config *setti
         .time_window_s = window_s < 0 ? 0 : (uint32_t)window_s,
         .poll_after_s = from->poll_after,
         .keygen = from->keygen,
+        .ca_name = line->ca->cert.subject,
+        .crl_url = settings->crl_url ? bytes_of_str(settings->crl_url) : (struct bytes){0},
         .sender = BYTES_ARRAY(NULL_DN_NAME),
         .rsa_bits_min = settings->rsa_bits_min ? settings->rsa_bits_min : 2048,
         .key_alg_count = settings->key_alg_count,

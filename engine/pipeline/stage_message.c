@@ -329,11 +329,29 @@ static enum err adopt_outer(struct unit *unit)
     return ERR_OK;
 }
 
+/* What a protocol may ask for while it decides. */
+struct asker {
+    struct core *core;
+    struct exchange *exchange;
+};
+
 static struct bytes cert_of(void *ctx, uint64_t log)
 {
-    const struct core *core = ctx;
+    const struct core *core = ((struct asker *)ctx)->core;
     struct cert_view cert;
     return reader_cert(core->reader, log, &cert) == ERR_OK ? cert.der : (struct bytes){0};
+}
+
+static struct bytes crl_of(void *ctx, int64_t *out_this_update_s)
+{
+    const struct asker *asker = ctx;
+    const struct crl_blob *blob = crl_hold(asker->core, asker->exchange,
+                                           bytes_of_str(asker->exchange->line->ca->name));
+    if (!blob) {
+        return (struct bytes){0};
+    }
+    *out_this_update_s = blob->this_update_s;
+    return blob->der;
 }
 
 static enum err follow(struct core *core, struct unit *unit)
@@ -349,9 +367,11 @@ static enum err follow(struct core *core, struct unit *unit)
     }
     caller_name(&unit->caller);
     unit->context = arena_calloc(&exchange->net.arena, sizeof(*unit->context));
-    if (!unit->context) {
+    struct asker *asker = arena_alloc(&exchange->net.arena, sizeof(*asker));
+    if (!unit->context || !asker) {
         return ERR_OVERLOADED;
     }
+    *asker = (struct asker){core, exchange};
     const struct caller *caller = &unit->caller;
     *unit->context = (struct proto_context){
         .now_s = core->now_s,
@@ -363,7 +383,8 @@ static enum err follow(struct core *core, struct unit *unit)
         .signer_log = caller->cert_log,
         .line_id = exchange->line->line_id,
         .cert_of = cert_of,
-        .ctx = core,
+        .crl_of = crl_of,
+        .ctx = asker,
     };
     random_bytes(unit->context->nonce, sizeof(unit->context->nonce));
     random_bytes(unit->context->new_id, sizeof(unit->context->new_id));

@@ -245,7 +245,18 @@ static enum err go_on(const struct proto_line *line, const struct proto_context 
 
 /* --- general messages --- */
 
-static enum err take_general(struct arena *arena, struct proto_message *message)
+/* A list that is too long for a message is fetched by its URL. */
+static enum err take_crl(const struct proto_context *context, struct cmp_state *state)
+{
+    if (!cmp_genm_wants_crl(state)) {
+        return ERR_OK;
+    }
+    state->crl = context->crl_of(context->ctx, &state->crl_this_update_s);
+    return state->crl.len <= CMP_CRL_MAX ? ERR_OK : ERR_NOT_OFFERED;
+}
+
+static enum err take_general(const struct proto_context *context, struct arena *arena,
+                             struct proto_message *message)
 {
     struct cmp_state *state = message->state;
     if (state->msg.header.recip_nonce.len > 0) {
@@ -258,7 +269,10 @@ static enum err take_general(struct arena *arena, struct proto_message *message)
     enum err err =
         cmp_infos_decode(state->msg.content, state->infos, CMP_INFOS_MAX, &state->count);
     message->action = ACTION_MESSAGE;
-    return err == ERR_NO_SPACE ? ERR_BAD_REQUEST : err;
+    if (err != ERR_OK) {
+        return err == ERR_NO_SPACE ? ERR_BAD_REQUEST : err;
+    }
+    return take_crl(context, state);
 }
 
 /* --- all --- */
@@ -317,7 +331,7 @@ enum err cmp_resume(const struct proto_route *route, const struct proto_line *li
         return message->protection == PROTECTION_MAC ? ERR_CMP_WRONG_INTEGRITY : ERR_OK;
     }
     if (body == CMP_GENM) {
-        return take_general(arena, message);
+        return take_general(context, arena, message);
     }
     if (!context->has_record) {
         return goes_on ? ERR_CMP_TRANSACTION : open_dialogue(line, context, arena, message);

@@ -14,6 +14,7 @@ enum info {
     IT_SIGN_KEY_PAIR_TYPES = 2,
     IT_ENC_KEY_PAIR_TYPES = 3,
     IT_PREFERRED_SYMM_ALG = 4,
+    IT_CURRENT_CRL = 6,
     IT_UNSUPPORTED_OIDS = 7,
     IT_CONFIRM_WAIT_TIME = 14,
     IT_SUPP_LANG_TAGS = 16,
@@ -21,6 +22,8 @@ enum info {
     IT_ROOT_CA_KEY_UPDATE = 18,
     IT_CERT_REQ_TEMPLATE = 19,
     IT_ROOT_CA_CERT = 20,
+    IT_CRL_STATUS_LIST = 22,
+    IT_CRLS = 23,
 };
 
 static const uint8_t ID_IT_PREFIX[] = {0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x04};
@@ -162,13 +165,31 @@ static void put_root_update(struct value *v)
     der_close(&v->out);
 }
 
+static void put_current_crl(struct value *v)
+{
+    der_put_raw(&v->out, v->state->crl);
+}
+
+/* Nothing when the client has it already. */
+static void put_newer_crls(struct value *v)
+{
+    bool newer = false;
+    const struct cmp_state *state = v->state;
+    if (state->crl.len > 0 &&
+        cmp_crl_asked(v->line->cmp, v->asked, state->crl_this_update_s, &newer) && newer) {
+        der_open(&v->out, DER_SEQUENCE);
+        der_put_raw(&v->out, state->crl);
+        der_close(&v->out);
+    }
+}
+
 /* --- questions and answers --- */
 
 static const struct answer_def {
     enum info asked;
     enum info answered;
     void (*put)(struct value *v);
-    enum { VALUE_NONE, VALUE_ANY, VALUE_CERT } value; /* of the question */
+    enum { VALUE_NONE, VALUE_ANY, VALUE_CERT, VALUE_CRL_STATUS } value; /* of the question */
 } answers[] = {
     {IT_SIGN_KEY_PAIR_TYPES, IT_SIGN_KEY_PAIR_TYPES, put_key_types, VALUE_NONE},
     {IT_PREFERRED_SYMM_ALG, IT_PREFERRED_SYMM_ALG, put_symm_alg, VALUE_NONE},
@@ -177,6 +198,8 @@ static const struct answer_def {
     {IT_CA_CERTS, IT_CA_CERTS, put_ca_certs, VALUE_NONE},
     {IT_CERT_REQ_TEMPLATE, IT_CERT_REQ_TEMPLATE, put_template, VALUE_NONE},
     {IT_ROOT_CA_CERT, IT_ROOT_CA_KEY_UPDATE, put_root_update, VALUE_CERT},
+    {IT_CURRENT_CRL, IT_CURRENT_CRL, put_current_crl, VALUE_NONE},
+    {IT_CRL_STATUS_LIST, IT_CRLS, put_newer_crls, VALUE_CRL_STATUS},
 };
 
 static const struct answer_def *find_answer(struct bytes oid)
@@ -188,6 +211,21 @@ static const struct answer_def *find_answer(struct bytes oid)
         }
     }
     return NULL;
+}
+
+static bool wants_crl(const struct answer_def *def)
+{
+    return def && (def->asked == IT_CURRENT_CRL || def->asked == IT_CRL_STATUS_LIST);
+}
+
+bool cmp_genm_wants_crl(const struct cmp_state *state)
+{
+    for (uint32_t i = 0; i < state->count; i++) {
+        if (wants_crl(find_answer(state->infos[i].oid))) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static size_t room_for(const struct proto_line *line)
@@ -202,8 +240,10 @@ static size_t room_for(const struct proto_line *line)
 }
 
 /* NULL for nothing was RFC 2510's way, and is still about. */
-static bool value_fits(struct bytes value, const struct answer_def *def)
+static bool value_fits(const struct proto_line *line, struct bytes value,
+                       const struct answer_def *def)
 {
+    bool newer;
     static const uint8_t null[] = {DER_NULL, 0};
     struct x509_cert cert;
     switch (def->value) {
@@ -211,6 +251,8 @@ static bool value_fits(struct bytes value, const struct answer_def *def)
         return value.len == 0 || bytes_eq(value, BYTES_ARRAY(null));
     case VALUE_CERT:
         return value.len == 0 || x509_decode(value, &cert) == ERR_OK;
+    case VALUE_CRL_STATUS:
+        return cmp_crl_asked(line->cmp, value, 0, &newer);
     case VALUE_ANY:
         break;
     }
@@ -221,10 +263,13 @@ static enum err answer_one(const struct proto_line *line, const struct cmp_state
                            const struct cmp_info *asked, const struct answer_def *def,
                            struct arena *arena, struct cmp_info *out)
 {
-    if (!value_fits(asked->value, def)) {
+    if (!value_fits(line, asked->value, def)) {
         return ERR_BAD_REQUEST;
     }
-    size_t cap = room_for(line);
+    if (def->asked == IT_CURRENT_CRL && state->crl.len == 0) {
+        return ERR_NO_CRL;
+    }
+    size_t cap = room_for(line) + (wants_crl(def) ? state->crl.len : 0);
     uint8_t *buf = arena_alloc(arena, cap);
     struct value value = {line, state, asked->value, der_builder_of(buf, buf ? cap : 0)};
     def->put(&value);

@@ -6,6 +6,7 @@
  *   cmp_answer.c  answers, errors, and their protection
  *   cmp_record.c  what is kept of a dialogue
  *   cmp_genm.c    general messages
+ *   cmp_crl.c     revocation lists in them
  *   cmp_fail.c    enum err to PKIFailureInfo
  */
 #ifndef CERTMILL_PROTO_CMP_IMPL_H
@@ -70,6 +71,8 @@ struct cmp_state {
     struct cmp_cert_status *confirms;
     struct cmp_revocation *revocations;
     struct cmp_info *infos;
+    struct bytes crl; /* the CA's, where a general message asks for it; empty: there is none */
+    int64_t crl_this_update_s;
     int64_t *ids; /* certReqId of each request, or of a pollReq */
     uint32_t count;
     /* the answer */
@@ -124,7 +127,14 @@ void cmp_refuse(const struct proto_route *route, const struct proto_line *line,
 enum err cmp_finish(const struct proto_line *line, const struct proto_message *message,
                     struct bytes protection, struct arena *arena, struct proto_response *out);
 
+/* --- cmp_crl.c: revocation lists (RFC 9810 5.3.19.6, 5.3.19.17) --- */
+/* Is there something newer on this line for one of these CRLStatus? false: malformed. */
+bool cmp_crl_asked(const struct proto_cmp_line *line, struct bytes status_list,
+                   int64_t this_update_s, bool *out_newer) MUST_USE;
+
 /* --- cmp_genm.c: contents of a genp --- */
+/* Is the CA's revocation list needed to answer? */
+bool cmp_genm_wants_crl(const struct cmp_state *state);
 enum err cmp_genp_infos(const struct proto_line *line, const struct cmp_state *state,
                         struct arena *arena, struct cmp_info out[], uint32_t max,
                         uint32_t *out_count) MUST_USE;

@@ -138,6 +138,8 @@ struct proto_context {
     uint8_t new_id[CMP_NONCE_LEN];  /* fresh: a transaction id where the client gave none */
     /* DER of a certificate by its log number, valid during resume; empty: there is none */
     struct bytes (*cert_of)(void *ctx, uint64_t log);
+    /* the CA's current revocation list, valid as long as the exchange; empty: there is none */
+    struct bytes (*crl_of)(void *ctx, int64_t *out_this_update_s);
     void *ctx;
     bool has_record;                /* of this transaction */
     struct bytes record;
@@ -167,6 +169,8 @@ struct proto_cmp_line {
     uint32_t confirm_wait_s;
     uint32_t time_window_s; /* 0: any time */
     uint32_t poll_after_s;
+    struct bytes ca_name;      /* whole Name: whose revocation list is asked for */
+    struct bytes crl_url;      /* its distribution point in certificates; empty: none */
     bool keygen;               /* keys are made here for requests without one */
     struct bytes sender;       /* ours: whole GeneralName */
     struct bytes sender_kid;   /* SKI of the signing certificate; empty: no signer */

@@ -75,6 +75,13 @@ static struct bytes cert_of(void *ctx, uint64_t log)
     return log == CERT_LOG ? cert_der : (struct bytes){0};
 }
 
+static struct bytes crl_of(void *ctx, int64_t *out_this_update_s)
+{
+    (void)ctx;
+    *out_this_update_s = 1767225600;
+    return BYTES_LIT("\x30\x03\x02\x01\x05"); /* the store's: not looked into */
+}
+
 /* --- input --- */
 
 struct input {
@@ -181,6 +188,7 @@ static struct proto_context context_of(const struct input *input,
         .is_hold = input->is_hold,
         .signer = input->has_signer ? &cert : NULL,
         .cert_of = cert_of,
+        .crl_of = crl_of,
         .has_record = input->has_record && message->transaction_id.len > 0,
         .record_state = input->record_state,
     };

@@ -1,5 +1,6 @@
 """Does CMP serve what few clients ask for: answers signed in an HSM, news of a root's new key, keys that only decrypt,
 keys made here?"""
+import datetime
 import hashlib
 import os
 import signal
@@ -654,3 +655,80 @@ def test_what_making_keys_needs():
         app.cmp_ca.issue(app.dir / "tls", "cmp", "Test CMP Responder")
     assert "keygen: keys that are made here are signed for" in check(without_signer)
     assert "line made: cmp keygen needs a signer with a key_file" in check(without_usage)
+
+
+# --- revocation lists -----------------------------------------------------------------------------
+
+def status_of_crl(name, has=None):
+    """CRLStatus by issuer, with the thisUpdate that the client has."""
+    return seq(ctx(1, seq(ctx(4, name.public_bytes()))), when(has.strftime("%Y%m%d%H%M%SZ")) if has else b"")
+
+
+def by_url(url, has=None):
+    return seq(ctx(0, ctx(0, tlv(0x86, url.encode()))), when(has.strftime("%Y%m%d%H%M%SZ")) if has else b"")
+
+
+def newer_crls(app, *statuses, line="line1"):
+    answer = exchange(app, genm([info(22, seq(*statuses))], mac()), line)
+    assert [which for which, _ in answer.infos] == ["1.3.6.1.5.5.7.4.23"]
+    value = answer.info(23)
+    return [x509.load_der_x509_crl(one.der) for one in value.items] if value else []
+
+
+def current_crl(app):
+    return x509.load_der_x509_crl(exchange(app, genm([info(6)], mac())).info(6).der)
+
+
+def test_clients_get_revocation_lists():
+    url = "http://127.0.0.1/crl/issuing.crl"
+
+    def config(c):
+        c["cas"][0]["crl"] = {"lifetime": "1h", "every": "30m"}
+        c["profiles"][0]["crl_url"] = url
+    with CmpAppliance(lines=[dict(LINE)], config=config) as app:
+        ca = x509.load_pem_x509_certificate((app.dir / "ca/issuing.pem").read_bytes())
+        assert wait_for(lambda: exchange(app, genm([info(6)], mac())).body == "genp")
+        crl = current_crl(app)
+        assert crl.issuer == ca.subject and crl.is_signature_valid(ca.public_key()) and len(crl) == 0
+        hour = crl.last_update - datetime.timedelta(hours=1)
+        assert newer_crls(app, status_of_crl(ca.subject)) == [crl] == newer_crls(app, by_url(url))
+        assert newer_crls(app, status_of_crl(ca.subject, hour)) == [crl]
+        assert newer_crls(app, status_of_crl(ca.subject, crl.last_update)) == []
+        assert newer_crls(app, by_url(url, crl.last_update)) == []
+        assert newer_crls(app, status_of_crl(cm.name("Somebody")), by_url(url + "x")) == []
+        assert newer_crls(app, status_of_crl(ca.subject), by_url(url), status_of_crl(cm.name("Somebody"))) == [crl]
+
+        time.sleep(1.1)
+        station = Signer(app.station_cert, app.station_key)
+        cert = exchange(app, ir(Request(new_key(), "gone"), station, infos=[info(IMPLICIT_CONFIRM, NULL)])).cert
+        app.tool("revoke", "--device", "gone", "--reason", "keyCompromise", "--yes")
+        app.tool("crl", "publish", "--ca", "issuing")
+        assert wait_for(lambda: len(current_crl(app)) == 1)
+        second, = newer_crls(app, status_of_crl(ca.subject, crl.last_update))
+        assert second.get_revoked_certificate_by_serial_number(cert.serial_number) is not None
+        # all of it in one message, over a signature, and the certificates beside it
+        answer = exchange(app, genm([info(17), info(6), info(22, seq(by_url(url)))], station))
+        assert [v is not None for _, v in answer.infos] == [True] * 3
+
+
+CRL_QUESTIONS_REFUSED = {
+    "no-status": info(22, seq()), "no-value": info(22), "no-source": info(22, seq(seq())),
+    "no-names": info(22, seq(seq(ctx(1, seq())))), "two-sources": info(22, seq(seq(ctx(0, ctx(0)), ctx(0, ctx(0))))),
+    "integer-time": info(22, seq(seq(ctx(0, ctx(0, tlv(0x86, b"x"))), num(5)))), "not-a-list": info(22, num(1)),
+    "unknown-source": info(22, seq(seq(ctx(2, seq())))),
+    "current-with-value": info(6, seq(num(1))),
+}
+
+
+@pytest.mark.parametrize("case", list(CRL_QUESTIONS_REFUSED))
+def test_questions_for_lists_that_are_none(app, case):
+    answer = exchange(app, genm([CRL_QUESTIONS_REFUSED[case]], mac()))
+    assert (answer.body, answer.fails) == ("error", ["badRequest"]), answer.responses
+
+
+def test_no_list_yet():
+    with CmpAppliance(lines=[dict(LINE)], config=lambda c: c["cas"][0].update(crl={"every": "none"})) as app:
+        ca = x509.load_pem_x509_certificate((app.dir / "ca/issuing.pem").read_bytes())
+        answer = exchange(app, genm([info(6)], mac()))
+        assert answer.body == "error" and answer.code == "no-crl-yet"
+        assert newer_crls(app, status_of_crl(ca.subject)) == []

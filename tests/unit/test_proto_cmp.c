@@ -259,16 +259,17 @@ static void assert_same_kept(const struct cmp_kept *a, const struct cmp_kept *b)
 static void test_record_comes_back(void **state)
 {
     (void)state;
-    struct cmp_kept_item items[] = {{-1, 1, ERR_OK, 2},
-                                    {INT64_MAX, UINT64_MAX, ERR_BAD_POP, 255},
-                                    {0, 0, ERR_OK, 0},
-                                    {5, 9, ERR_OK, 0}};
+    struct cmp_kept_item items[] = {{-1, 1, ERR_OK, 2, BYTES_LIT("sealed")},
+                                    {INT64_MAX, UINT64_MAX, ERR_BAD_POP, 255, {0}},
+                                    {0, 0, ERR_OK, 0, {0}},
+                                    {5, 9, ERR_OK, 0, BYTES_LIT("sealed, too")}};
     struct cmp_record in = record_of(CMP_KUR), out;
     uint64_t logs[4];
     uint32_t line_id = 0;
     in.first.protection = BYTES_LIT("a mac");
     in.second = (struct cmp_kept){.time_s = 5, .protection = BYTES_LIT("another")};
     in.implicit = true;
+    in.sealed_keys = true;
     in.confirm_by_s = NOW_S;
     memset(in.binding, 7, sizeof(in.binding));
     in.items = items;
@@ -288,7 +289,9 @@ static void test_record_comes_back(void **state)
         assert_true(items[i].cert_req_id == out.items[i].cert_req_id);
         assert_true(items[i].cert_log == out.items[i].cert_log);
         assert_true(items[i].err == out.items[i].err && items[i].act == out.items[i].act);
+        assert_same(items[i].sealed, out.items[i].sealed);
     }
+    assert_true(out.sealed_keys);
     assert_same(in.waiting, out.waiting);
 
     assert_int_equal(cmp_record_pending(data, CMP_DIALOG_CONFIRM, logs, 4, &line_id), 2);
@@ -304,15 +307,26 @@ static void test_record_that_is_none(void **state)
     struct cmp_record in = record_of(CMP_IR), out = {.body = 99};
     uint64_t logs[4];
     uint32_t line_id;
+    struct cmp_kept_item item = {.sealed = BYTES_LIT("sealed")};
+    size_t whole_len = 0; /* without what is sealed, which comes last */
     in.waiting = BYTES_LIT("waits");
+    in.items = &item;
+    in.item_count = 1;
     struct bytes data = cmp_record_encode(&in, &arena);
+    whole_len = data.len - (1 + 4 + 4 + item.sealed.len);
     for (size_t len = 0; len < data.len; len++) {
+        if (len == whole_len) {
+            continue;
+        }
         assert_int_equal(cmp_record_decode(bytes_of(data.ptr, len), &arena, &out), ERR_INTERNAL);
         cmp_record_pending(bytes_of(data.ptr, len), CMP_DIALOG_CONFIRM, logs, 4, &line_id);
     }
     assert_int_equal(out.body, 99);
     uint8_t *copy = arena_alloc(&arena, data.len);
     memcpy(copy, data.ptr, data.len);
+    copy[whole_len + 4] = 1; /* of an item that is not there */
+    assert_int_equal(cmp_record_decode(bytes_of(copy, data.len), &arena, &out), ERR_INTERNAL);
+    copy[whole_len + 4] = 0;
     copy[84] ^= 1; /* the version, behind two answers without protection */
     assert_int_equal(cmp_record_decode(bytes_of(copy, data.len), &arena, &out), ERR_INTERNAL);
     copy[84] ^= 1;

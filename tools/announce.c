@@ -11,7 +11,6 @@
 #include "tools/http_client.h"
 
 enum {
-    KEY_DER_MAX = 4096,
     MESSAGE_MAX = (4 + CERT_CHAIN_MAX) * CERT_DER_MAX,
     STEP_MS = 100,
     HTTP_CREATED = 201,
@@ -68,34 +67,12 @@ static int read_signer(const struct config *config, const char *ca_name, struct 
                           out->config->name);
 }
 
-static int read_key(const char *path, struct softkey **out)
-{
-    static const char *const types[] = {"PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY"};
-    uint8_t der[KEY_DER_MAX];
-    size_t len = 0, der_len = 0;
-    char *text = file_read(path, &len);
-    if (!text)
-        return CLI_FAILED;
-    enum err err = ERR_NOT_FOUND;
-    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]) && err == ERR_NOT_FOUND; i++) {
-        struct bytes reader = bytes_of(text, len);
-        err = pem_next(&reader, types[i], der, sizeof(der), &der_len);
-    }
-    if (err == ERR_OK)
-        err = softkey_import(bytes_of(der, der_len), out);
-    secret_wipe(der, sizeof(der));
-    secret_wipe(text, len);
-    free(text);
-    return err == ERR_OK ? CLI_DONE
-                         : cli_fail("%s: no private key in it: give PEM without a password", path);
-}
-
 static int sign_by_file(const struct config *config, const struct signer *signer,
                         struct bytes part, uint8_t out[SIGNATURE_MAX], size_t *out_len)
 {
     struct softkey *key = NULL;
     char *path = config_path(config, signer->config->key_file);
-    int status = read_key(path, &key);
+    int status = key_read(path, &key);
     if (status == CLI_DONE &&
         softkey_sign(key, signer->alg, part, false, out, SIGNATURE_MAX, out_len) != ERR_OK)
         status = cli_fail("%s: this key cannot sign for cmp_signer %s", path, signer->config->name);

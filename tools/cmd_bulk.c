@@ -5,7 +5,6 @@
 #include "tools/bulk.h"
 #include "tools/commands.h"
 
-enum { KEY_DER_MAX = 8192 };
 
 /* What a run is made of. */
 struct bulk {
@@ -25,31 +24,9 @@ struct bulk {
 
 /* --- the credential --- */
 
-static int read_key(const char *path, struct softkey **out)
-{
-    static const char *const types[] = {"PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY"};
-    uint8_t der[KEY_DER_MAX];
-    size_t len = 0, der_len = 0;
-    char *text = file_read(path, &len);
-    if (!text)
-        return CLI_FAILED;
-    enum err err = ERR_NOT_FOUND;
-    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]) && err == ERR_NOT_FOUND; i++) {
-        struct bytes reader = bytes_of(text, len);
-        err = pem_next(&reader, types[i], der, sizeof(der), &der_len);
-    }
-    if (err == ERR_OK)
-        err = softkey_import(bytes_of(der, der_len), out);
-    secret_wipe(der, sizeof(der));
-    secret_wipe(text, len);
-    free(text);
-    return err == ERR_OK ? CLI_DONE
-                         : cli_fail("%s: no private key in it: give PEM without a password", path);
-}
-
 static int by_key(struct cli *cli, struct bulk *bulk)
 {
-    int status = read_key(cli_get(cli, "key"), &bulk->key);
+    int status = key_read(cli_get(cli, "key"), &bulk->key);
     if (status == CLI_DONE)
         status = certs_read(cli_get(cli, "cert"), &bulk->chain);
     if (status == CLI_DONE && cli_has(cli, "chain"))

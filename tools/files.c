@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/secret.h"
+
 /* --- reading --- */
 
 static ssize_t read_all(int fd, char *out, size_t cap)
@@ -204,4 +206,17 @@ char *certs_pem(const struct bytes der[], uint32_t count, size_t *out_len)
     text[out.len] = 0;
     *out_len = out.len;
     return text;
+}
+
+int key_read(const char *path, struct softkey **out)
+{
+    size_t len = 0;
+    char *text = file_read(path, &len);
+    if (!text)
+        return CLI_FAILED;
+    enum err err = softkey_import_pem(bytes_of(text, len), out);
+    secret_wipe(text, len);
+    free(text);
+    return err == ERR_OK ? CLI_DONE
+                         : cli_fail("%s: no private key in it: give PEM without a password", path);
 }

@@ -9,6 +9,7 @@
 #define CERTMILL_TOOLS_FILES_H
 
 #include "asn1/x509.h"
+#include "crypto/softkey.h"
 #include "tools/cli.h"
 
 enum { FILE_READ_MAX = 256 * 1024, SECRET_MAX = 256 };
@@ -30,6 +31,8 @@ struct cert_list {
 /* Adds every certificate of a PEM file, or the one of a DER file. All of them decode. */
 int certs_read(const char *path, struct cert_list *list) MUST_USE;
 int certs_add(struct cert_list *list, const char *path, struct bytes der) MUST_USE;
+/* A private key in PEM without a password; softkey_free. */
+int key_read(const char *path, struct softkey **out) MUST_USE;
 /* PEM, one block after the other, into a buffer the caller frees. */
 char *certs_pem(const struct bytes der[], uint32_t count, size_t *out_len);
 

@@ -15,6 +15,8 @@ struct softkey;
 enum err softkey_generate(enum key_alg alg, uint32_t bits, struct softkey **out) MUST_USE;
 /* PKCS#8 PrivateKeyInfo (RFC 5958) or the algorithm's own form (SEC 1, PKCS#1), DER. */
 enum err softkey_import(struct bytes der, struct softkey **out) MUST_USE;
+/* The first private key in PEM text: PKCS#8, SEC 1 or PKCS#1, without a password. ERR_NOT_FOUND: none. */
+enum err softkey_import_pem(struct bytes text, struct softkey **out) MUST_USE;
 /* PKCS#8 DER. */
 enum err softkey_export(const struct softkey *key, uint8_t *out, size_t cap,
                         size_t *out_len) MUST_USE;

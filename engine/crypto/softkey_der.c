@@ -5,6 +5,8 @@
 #include "asn1/oid.h"
 #include "base/secret.h"
 
+enum { PEM_KEY_MAX = 8192 };
+
 /* --- algorithm identifiers --- */
 
 static void put_algorithm(struct der_builder *builder, const struct softkey *key)
@@ -332,4 +334,20 @@ enum err softkey_import(struct bytes der, struct softkey **out)
     default:
         return ERR_BAD_KEY;
     }
+}
+
+enum err softkey_import_pem(struct bytes text, struct softkey **out)
+{
+    static const char *const types[] = {"PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY"};
+    uint8_t der[PEM_KEY_MAX];
+    size_t len = 0;
+    enum err err = ERR_NOT_FOUND;
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]) && err == ERR_NOT_FOUND; i++) {
+        struct bytes reader = text;
+        err = pem_next(&reader, types[i], der, sizeof(der), &len);
+    }
+    if (err == ERR_OK)
+        err = softkey_import(bytes_of(der, len), out);
+    secret_wipe(der, sizeof(der));
+    return err;
 }

@@ -6,8 +6,6 @@
 #include "crypto/softkey.h"
 #include "pipeline/snapshot_impl.h"
 
-enum { KEY_DER_MAX = 4096 };
-
 /* --- shared secrets --- */
 
 enum err snapshot_cmp_station(struct compile *c, const struct config_station *from,
@@ -55,22 +53,12 @@ static enum err add_chain(struct compile *c, void *ctx, struct bytes der)
 static enum err load_key(struct compile *c, const struct config_cmp_signer *from,
                          struct rt_signer *signer)
 {
-    static const char *const types[] = {"PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY"};
-    size_t len = 0, der_len = 0;
+    size_t len = 0;
     char *text = snapshot_read_file(c, from->key_file, &len);
     if (!text) {
         return ERR_CONFIG;
     }
-    uint8_t der[KEY_DER_MAX];
-    enum err err = ERR_NOT_FOUND;
-    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]) && err == ERR_NOT_FOUND; i++) {
-        struct bytes reader = bytes_of(text, len);
-        err = pem_next(&reader, types[i], der, sizeof(der), &der_len);
-    }
-    if (err == ERR_OK) {
-        err = softkey_import(bytes_of(der, der_len), &signer->key);
-    }
-    secret_wipe(der, sizeof(der));
+    enum err err = softkey_import_pem(bytes_of(text, len), &signer->key);
     secret_wipe(text, len);
     free(text);
     if (err != ERR_OK) {

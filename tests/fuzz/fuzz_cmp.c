@@ -119,7 +119,6 @@ static void line_of(const uint8_t choices[CHOICES_LEN], struct input *out)
         .sender_cert_count = 1,
         .sender_alg = bit(choices[0], 5) ? SIG_NONE : SIG_ECDSA_SHA256,
         .root_cert = bit(choices[0], 6) ? cert_der : (struct bytes){0},
-        .root_cert = bit(choices[0], 7) ? cert_der : (struct bytes){0},
         .root_olds = {cert_der},
         .root_old_count = bit(choices[0], 7),
         .rsa_bits_min = 2048,

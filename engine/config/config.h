@@ -45,6 +45,7 @@ struct config_token {
     uint32_t signers;  /* default 1 */
     uint32_t sessions; /* default 4 */
     uint32_t deadline_ms;
+    config_bool network; /* default false: the module may open connections to its HSM */
     uint32_t *verify_one_in_given; /* as the file says, NULL when it does not */
     uint32_t verify_one_in;        /* 1: every signature is verified; never 0 */
     char **rv_classes;             /* "CKR_X=retry-elsewhere" ... */

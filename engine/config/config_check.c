@@ -44,6 +44,7 @@ static void default_lists(struct config *config)
         struct config_token *token = &config->tokens[i];
         default_uint(&token->signers, 1);
         default_uint(&token->sessions, 4);
+        config_default_switch(&token->network, false);
         token->verify_one_in = token->verify_one_in_given ? *token->verify_one_in_given : 1;
     }
     for (uint32_t i = 0; i < config->cas_count; i++) {

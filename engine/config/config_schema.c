@@ -50,6 +50,7 @@ static const cyaml_schema_field_t TOKEN[] = {
     UINT_OPT("signers", struct config_token, signers),
     UINT_OPT("sessions", struct config_token, sessions),
     UINT_OPT("deadline_ms", struct config_token, deadline_ms),
+    SWITCH_OPT("network", struct config_token, network),
     CYAML_FIELD_UINT_PTR("verify_one_in", PTR | OPT, struct config_token, verify_one_in_given),
     WORDS_OPT("rv_classes", struct config_token, rv_classes, 64),
     CYAML_FIELD_END};

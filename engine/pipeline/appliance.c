@@ -175,6 +175,7 @@ static enum err start_hsm(struct appliance *appliance, char out_detail[CONFIG_ER
             .pin_credential = token->pin_credential,
             .signer_count = token->signers,
             .sessions = token->sessions,
+            .allow_network = token->network,
             .deadline_ms = token->deadline_ms,
             .rv_classes = appliance->rv_classes[i],
         };
@@ -429,6 +430,7 @@ static const char *needs_restart(const struct config *now, const struct config *
                same_text(now->tokens[i].module, next->tokens[i].module) &&
                same_text(now->tokens[i].uri, next->tokens[i].uri) &&
                now->tokens[i].signers == next->tokens[i].signers &&
+               now->tokens[i].network == next->tokens[i].network &&
                now->tokens[i].sessions == next->tokens[i].sessions;
     }
     return same ? NULL : "listeners or tokens";

@@ -89,6 +89,7 @@ static void issuance_finish(struct core *core, struct issuance *issuance)
         } else {
             outcome->cert_der = bytes_of(issuance->cert, issuance->cert_len);
             outcome->cert_log = issuance->cert_log;
+            outcome->is_new = !issuance->repeat;
             metric_add(core->metrics, issuance->repeat ? METRIC_REPEATED : METRIC_ISSUED, 1);
         }
     } else {

@@ -87,6 +87,7 @@ struct unit {
     struct proto_response answer;
     struct caller caller;
     enum err err;
+    enum err refused_after; /* it was refused when certificates were issued: those are rejected */
     bool decoded;
     bool journaled; /* as of issuances */
     bool is_checked; /* the protection holds */

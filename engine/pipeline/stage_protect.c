@@ -90,7 +90,11 @@ void settle_done(struct core *core, struct unit *unit, struct store_job *job)
     for (uint32_t i = 0; job->err == ERR_OK && i < unit->settle_set.count; i++) {
         unit->message->settles[unit->settle_of[i]].err = unit->settle_set.items[i].err;
     }
+    if (unit->refused_after != ERR_OK) {
+        unit->err = unit->refused_after;
+    }
     if (--exchange->waits == 0) {
+        exchange->inner_answered = false;
         pipeline_resume_exchange(core, exchange, STAGE_SETTLE, VERDICT_NEXT);
     }
 }
@@ -357,11 +361,36 @@ static enum err follow_twin(struct core *core, struct unit *unit)
     return err;
 }
 
+/* Another dialogue took this id in the meantime. What was issued here for this one would wait for a
+ * confirmation that cannot come. */
+static enum err reject_issued(struct core *core, struct unit *unit)
+{
+    struct proto_message *message = unit->message;
+    struct arena *arena = &unit->exchange->net.arena;
+    message->settles = arena_calloc(arena, message->request_count * sizeof(*message->settles));
+    message->settle_count = 0;
+    for (uint32_t i = 0; message->settles && i < message->request_count; i++) {
+        const struct proto_outcome *outcome = &unit->outcomes[i];
+        if (outcome->err == ERR_OK && outcome->is_new) {
+            message->settles[message->settle_count++] =
+                (struct proto_settle){.cert_log = outcome->cert_log, .act = SETTLE_REJECT};
+        }
+    }
+    return message->settles ? submit_settle(core, unit) : ERR_OVERLOADED;
+}
+
 void record_done(struct core *core, struct unit *unit, struct store_job *job)
 {
     struct exchange *exchange = unit->exchange;
     unit->err = job->err;
-    if (job->err == ERR_OK && unit->row.kept) {
+    bool issued = unit->outcomes && unit->message->waits_for_confirmation;
+    if (job->err == ERR_TRANSACTION_IN_USE && issued) {
+        unit->refused_after = job->err;
+        if (reject_issued(core, unit) != ERR_OK) {
+            log_warn("pending-orphan", "request=%s waits for a confirmation that cannot come",
+                     exchange->request_id);
+        }
+    } else if (job->err == ERR_OK && unit->row.kept) {
         unit->err = follow_twin(core, unit);
     } else {
         unit->is_kept = job->err == ERR_OK;

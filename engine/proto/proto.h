@@ -190,6 +190,7 @@ struct proto_outcome {
     enum err err;
     struct bytes cert_der; /* when ERR_OK */
     uint64_t cert_log;
+    bool is_new; /* not one that was issued before */
     /* EnvelopedData; empty: the certificate is given as it is. Of the private key that was made here,
      * or of the certificate, whose receiver proves by opening it that the key is there. */
     struct bytes sealed;

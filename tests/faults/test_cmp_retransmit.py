@@ -280,3 +280,26 @@ def test_killed_between_issuing_and_recording(kind):
         assert post(app, first.der()) == answer.der
         assert m.exchange(app, m.certconf(answer, first)).body == "pkiconf"
         assert app.tool_json("device", "show", "crashed")["state"] == "confirmed"
+
+
+def test_one_id_for_two_dialogues_at_once():
+    """The second to be recorded is refused, and what was issued for it does not stay valid for nobody."""
+    with make() as app:
+        won = lost_after = 0
+        for round_ in range(ROUNDS):
+            tid = m.fresh()
+            asked = [m.ir(m.Request(new_key(), f"race-{round_}-{side}"), mac(), tid=tid) for side in "ab"]
+            answers = at_once(app, [message.der() for message in asked])
+            accepted = [m.Answer(answer).body == "ip" for answer in answers]
+            assert accepted.count(True) == 1, [m.Answer(answer).body for answer in answers]
+            for side, ok in zip("ab", accepted):
+                rows = of_device(app, f"race-{round_}-{side}")
+                if ok:
+                    assert [row["status"] for row in rows] == ["valid"]
+                    won += 1
+                else:
+                    assert [row["status"] for row in rows] in ([], ["revoked"])
+                    assert m.Answer(answers["ab".index(side)]).fails == ["transactionIdInUse"]
+                    lost_after += len(rows)
+        assert won == ROUNDS
+        assert lost_after > 0, "none was issued before its id was taken: the race was not met"

@@ -520,7 +520,7 @@ static enum err put_status(struct der_builder *out, const struct bulk_item *cons
 static enum err confirm_nested(struct bulk_messages *messages, struct bulk_batch *batch)
 {
     struct der_builder list = der_builder_of(messages->work, BULK_WORK_MAX);
-    struct bytes content;
+    struct bytes content = {0};
     enum err err = ERR_OK;
     der_open(&list, DER_SEQUENCE);
     for (uint32_t i = 0; i < batch->count && err == ERR_OK; i++) {

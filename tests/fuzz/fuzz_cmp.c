@@ -118,9 +118,10 @@ static void line_of(const uint8_t choices[CHOICES_LEN], struct input *out)
         .sender_certs = {cert_der},
         .sender_cert_count = 1,
         .sender_alg = bit(choices[0], 5) ? SIG_NONE : SIG_ECDSA_SHA256,
-        .root_cert = bit(choices[0], 6) ? cert_der : (struct bytes){0},
+        .root_old_count = bit(choices[0], 6),
+        .keygen = bit(choices[0], 5),
+        .root_cert = bit(choices[0], 7) ? cert_der : (struct bytes){0},
         .root_olds = {cert_der},
-        .root_old_count = bit(choices[0], 7),
         .rsa_bits_min = 2048,
     };
     out->line = (struct proto_line){
@@ -261,6 +262,10 @@ static const struct proto_outcome *outcomes_of(const struct input *input,
         outcomes[i].cert_log = outcomes[i].err == ERR_OK ? CERT_LOG : 0;
         if (outcomes[i].err == ERR_OK)
             outcomes[i].cert_der = cert_der;
+        bool sealed = !replays && (message->key_wish != NULL ||
+                                   message->requests[i].pop == POP_KEY_ENCIPHERMENT);
+        if (sealed && outcomes[i].err == ERR_OK)
+            outcomes[i].sealed = BYTES_LIT("\x30\x03\x02\x01\x02");
     }
     return outcomes;
 }

@@ -277,6 +277,22 @@ enum err message_resume(struct core *core, struct unit *unit)
 
 /* --- who may do what --- */
 
+/* A device may give up its certificate, but not by a key that it has replaced; and what an operator
+ * put on hold, an operator releases. */
+static enum err authorize_own_revocation(const struct caller *caller,
+                                         const struct proto_message *message)
+{
+    if (caller->superseded) {
+        return ERR_CLIENT_CERT_REVOKED;
+    }
+    for (uint32_t i = 0; i < message->settle_count; i++) {
+        if (message->settles[i].act == SETTLE_RELEASE) {
+            return ERR_NOT_AUTHORIZED;
+        }
+    }
+    return ERR_OK;
+}
+
 static enum err authorize(const struct unit *unit)
 {
     const struct exchange *exchange = unit->exchange;
@@ -301,6 +317,9 @@ static enum err authorize(const struct unit *unit)
     case ACTION_REVOKE:
         if (caller->kind == CALLER_VENDOR) {
             return ERR_NOT_AUTHORIZED;
+        }
+        if (caller->kind == CALLER_DEVICE) {
+            return authorize_own_revocation(caller, message);
         }
         return caller_check_role(exchange, caller, ROLE_REVOKE);
     default:
@@ -447,25 +466,29 @@ static enum err spoiled_by(struct exchange *exchange)
     return ERR_OK;
 }
 
+/* Of the units from..to-1 in one read of the store; its error is the reader's. */
+static enum err follow_some(struct core *core, struct exchange *exchange, uint32_t from,
+                            uint32_t to)
+{
+    enum err err = reader_begin(core->reader);
+    if (err != ERR_OK) {
+        return err;
+    }
+    for (uint32_t i = from; i < to; i++) {
+        struct unit *unit = unit_at(exchange, i);
+        unit->err = follow(core, unit);
+    }
+    reader_end(core->reader);
+    return ERR_OK;
+}
+
 /* Every check is in: what each message may do. */
 static enum verdict follow_all(struct core *core, struct exchange *exchange)
 {
     struct unit *own = &exchange->own;
-    enum err err = reader_begin(core->reader);
-    if (err != ERR_OK) {
-        own->err = err;
-        return VERDICT_REFUSE;
-    }
-    for (uint32_t i = 0; i < unit_count(exchange); i++) {
-        struct unit *unit = unit_at(exchange, i);
-        unit->err = follow(core, unit);
-        if (own->err != ERR_OK) {
-            break;
-        }
-    }
-    reader_end(core->reader);
+    enum err err = follow_some(core, exchange, exchange->inner_count > 0, unit_count(exchange));
     if (own->err == ERR_OK) {
-        own->err = refuse_id_twins(exchange);
+        own->err = err == ERR_OK ? refuse_id_twins(exchange) : err;
     }
     if (own->err == ERR_OK) {
         own->err = spoiled_by(exchange);
@@ -492,6 +515,8 @@ void message_costly_done(struct core *core, struct unit *unit, enum err err)
     }
 }
 
+static enum verdict checked_all(struct core *core, struct exchange *exchange);
+
 void message_checked(struct core *core, struct unit *unit, enum err err)
 {
     struct exchange *exchange = unit->exchange;
@@ -501,7 +526,7 @@ void message_checked(struct core *core, struct unit *unit, enum err err)
     unit->is_checked = err == ERR_OK;
     unit->err = err == ERR_BAD_SIGNATURE || err == ERR_BAD_KEY ? ERR_CMP_MESSAGE_CHECK : err;
     if (--exchange->waits == 0) {
-        pipeline_resume_exchange(core, exchange, STAGE_AUTHENTICATE, follow_all(core, exchange));
+        pipeline_resume_exchange(core, exchange, STAGE_AUTHENTICATE, checked_all(core, exchange));
     }
 }
 
@@ -542,13 +567,33 @@ static bool make_inner(struct exchange *exchange)
 
 enum verdict message_authenticate(struct core *core, struct exchange *exchange)
 {
-    if (!make_inner(exchange)) {
-        exchange->own.err = ERR_OVERLOADED;
+    exchange->own.err = start_check(core, &exchange->own);
+    return exchange->waits > 0 ? VERDICT_WAIT_VERIFY : checked_all(core, exchange);
+}
+
+/* What a message holds is looked at when its sender is known and may send such: strangers cost one
+ * check, however much they send. */
+static enum verdict open_inner(struct core *core, struct exchange *exchange)
+{
+    struct unit *own = &exchange->own;
+    enum err err = follow_some(core, exchange, 0, 1);
+    if (err != ERR_OK || own->err != ERR_OK) {
+        own->err = own->err == ERR_OK ? err : own->err;
         return VERDICT_REFUSE;
     }
-    for (uint32_t i = 0; i < unit_count(exchange); i++) {
-        struct unit *unit = unit_at(exchange, i);
+    if (!make_inner(exchange)) {
+        own->err = ERR_OVERLOADED;
+        return VERDICT_REFUSE;
+    }
+    for (uint32_t i = 0; i < exchange->inner_count; i++) {
+        struct unit *unit = &exchange->inner[i];
         unit->err = start_check(core, unit);
     }
     return exchange->waits > 0 ? VERDICT_WAIT_VERIFY : follow_all(core, exchange);
+}
+
+static enum verdict checked_all(struct core *core, struct exchange *exchange)
+{
+    bool is_closed = exchange->message.inner_count > 0 && exchange->inner_count == 0;
+    return is_closed ? open_inner(core, exchange) : follow_all(core, exchange);
 }

@@ -13,6 +13,7 @@ static enum err fill_settle_set(struct unit *unit)
 {
     const struct proto_message *message = unit->message;
     struct arena *arena = &unit->exchange->net.arena;
+    unit->settle_set.count = 0;
     unit->settle_set.items = arena_calloc(arena, message->settle_count * sizeof(struct settle_item));
     unit->settle_of = arena_alloc(arena, message->settle_count * sizeof(uint32_t));
     if (!unit->settle_set.items || !unit->settle_of) {
@@ -95,7 +96,8 @@ void settle_done(struct core *core, struct unit *unit, struct store_job *job)
     }
     if (--exchange->waits == 0) {
         exchange->inner_answered = false;
-        pipeline_resume_exchange(core, exchange, STAGE_SETTLE, VERDICT_NEXT);
+        pipeline_resume_exchange(core, exchange, STAGE_SETTLE,
+                                 unit->refused_after != ERR_OK ? VERDICT_ENCODE : VERDICT_NEXT);
     }
 }
 
@@ -111,6 +113,7 @@ static void give_up(struct unit *unit, enum err err)
 {
     log_warn("protect", "request=%s code=%s", unit->exchange->request_id, err_code(err));
     unit->err = err;
+    unit->message->answer = (struct bytes){0};
     unit->answer = (struct proto_response){
         .http_status = 503,
         .content_type = "text/plain",
@@ -384,16 +387,17 @@ void record_done(struct core *core, struct unit *unit, struct store_job *job)
     struct exchange *exchange = unit->exchange;
     unit->err = job->err;
     bool issued = unit->outcomes && unit->message->waits_for_confirmation;
-    if (job->err == ERR_TRANSACTION_IN_USE && issued) {
-        unit->refused_after = job->err;
+    if (job->err == ERR_OK && unit->row.kept) {
+        unit->err = follow_twin(core, unit);
+    } else {
+        unit->is_kept = job->err == ERR_OK;
+    }
+    if (unit->err != ERR_OK && issued) {
+        unit->refused_after = unit->err;
         if (reject_issued(core, unit) != ERR_OK) {
             log_warn("pending-orphan", "request=%s waits for a confirmation that cannot come",
                      exchange->request_id);
         }
-    } else if (job->err == ERR_OK && unit->row.kept) {
-        unit->err = follow_twin(core, unit);
-    } else {
-        unit->is_kept = job->err == ERR_OK;
     }
     if (--exchange->waits == 0) {
         pipeline_resume_exchange(core, exchange, STAGE_RECORD, recorded_all(exchange));

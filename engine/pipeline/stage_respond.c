@@ -49,6 +49,7 @@ static void encode_unit(struct core *core, struct unit *unit)
     if (unit->is_kept) {
         return; /* encoded, protected and on record */
     }
+    unit->message->answer = (struct bytes){0};
     if (err == ERR_OK) {
         const struct proto *proto = exchange->route.proto;
         unit->answer = (struct proto_response){0};

@@ -229,7 +229,7 @@ enum verdict stage_seal(struct core *core, struct exchange *exchange)
     for (uint32_t i = 0; i < unit_count(exchange); i++) {
         struct unit *unit = unit_at(exchange, i);
         enum proto_action action = unit->message->action;
-        if (unit->err != ERR_OK || !unit->outcomes ||
+        if (unit->err != ERR_OK || unit->is_kept || !unit->outcomes ||
             (action != ACTION_ENROLL && action != ACTION_REENROLL)) {
             continue;
         }

@@ -277,11 +277,14 @@ static enum err take_general(const struct proto_context *context, struct arena *
 
 /* --- all --- */
 
+/* A revocation that was captured must not be of use again when its record is gone (CMP_REPLAY_S is
+ * more than a window on either side): it always says when it was made. */
 static enum err check_time(const struct proto_cmp_line *line, const struct proto_context *context,
-                           const struct cmp_header *header)
+                           const struct cmp_msg *msg)
 {
+    const struct cmp_header *header = &msg->header;
     if (!header->has_message_time) {
-        return line->require_time ? ERR_CMP_BAD_TIME : ERR_OK;
+        return line->require_time || msg->body == CMP_RR ? ERR_CMP_BAD_TIME : ERR_OK;
     }
     int64_t off_s = header->message_time_s - context->now_s;
     off_s = off_s < 0 ? -off_s : off_s;
@@ -322,7 +325,7 @@ enum err cmp_resume(const struct proto_route *route, const struct proto_line *li
     if (state->header_err != ERR_OK) {
         return state->header_err;
     }
-    enum err err = check_time(line->cmp, context, &state->msg.header);
+    enum err err = check_time(line->cmp, context, &state->msg);
     if (err != ERR_OK) {
         return err;
     }

@@ -311,7 +311,7 @@ DATA_FORMAT = {
     "reason-7": lambda f: rr([rev_details(cm.name("x"), 5, 7)], f.station),
     "reason-no-enumerated": lambda f: rr([rev_details(cm.name("x"), 5, details=seq(extension("2.5.29.21", num(1))))],
                                          f.station),
-    "rr-no-details": lambda f: message("rr", seq(seq()), f.station),
+    "rr-no-details": lambda f: message("rr", seq(seq()), f.station, time=now()),
     "nested-none": lambda f: nested([], f.ra),
     "nested-no-messages": lambda f: message("nested", NULL, f.ra),
 }

@@ -373,6 +373,7 @@ def rev_of(cert, reason=None):
 
 
 def rr(details, auth, **fields):
+    fields.setdefault("time", now())  # certmill wants it of revocations
     return message("rr", seq(*details), auth, **fields)
 
 

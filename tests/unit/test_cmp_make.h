@@ -131,6 +131,8 @@ static inline struct bytes tagged_text(unsigned n, const char *text)
 
 static inline struct bytes message_of(enum cmp_body body, struct bytes content, struct fields f)
 {
+    if (body == CMP_RR && f.time.len == 0)
+        f.time = GENTIME("20260101000000Z"); /* without it, it is refused */
     struct bytes header = SEQ(INT(f.pvno ? f.pvno : 2), DIR("dev"), DIR("ca"),
                               f.time.len > 0 ? CTX(0, f.time) : NONE,
                               tagged_text(4, f.tid), tagged_text(5, f.nonce),

@@ -730,7 +730,9 @@ def test_status(running):
     assert status["healthy"] and status["issued"] == 5 and status["refusals"] == {"device-already-provisioned": 1}
     # the daemon's own answer, but for what changes with every look
     direct = json.loads(running.admin("/status")[1])
-    assert set(status) == set(direct) and status["store"] == direct["store"]
+    assert set(status) == set(direct) and set(status["store"]) == set(direct["store"])
+    held = ("certificates", "devices", "journal")  # the writer's own counters go on: it looks for what has expired
+    assert all(status["store"][key] == direct["store"][key] for key in held)
     text = running.tool("status")
     assert "healthy" in text and "softhsm  up" in text and "device-already-provisioned" in text
     assert re.search(r"TOKEN +SIGNERS UP +BREAKERS OPEN +WAITING +IN FLIGHT +SIGNED +JOBS/BATCH +MS P50 +MS P99 +ERRORS\n"

@@ -298,9 +298,7 @@ static enum err authorize(const struct unit *unit)
     const struct exchange *exchange = unit->exchange;
     const struct caller *caller = &unit->caller;
     const struct proto_message *message = unit->message;
-    bool is_ra = caller->kind == CALLER_RA ||
-                 (caller->kind == CALLER_STATION && (caller->station->roles & ROLE_RA) != 0);
-    if (message->needs_ra && !is_ra) {
+    if (message->needs_ra && !unit->context->is_ra) {
         return ERR_NOT_AUTHORIZED;
     }
     switch (message->action) {

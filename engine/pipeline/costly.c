@@ -59,7 +59,8 @@ static void run_or_recall(struct costly *costly, struct costly_job *job)
 }
 
 /* The scheduler's idle class yields to this process's threads alone where each session has a share of
- * its own, so a worker that yields also rests: it takes a quarter of one processor at most. */
+ * its own, so a worker that yields also rests: it takes about a quarter of one
+ * processor; more when a single job takes longer than a third of the longest rest. */
 static void rest(uint64_t spent_ns)
 {
     uint64_t rest_us = YIELD_REST * spent_ns / 1000;

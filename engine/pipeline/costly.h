@@ -30,8 +30,8 @@ struct costly_job {
                            follow within COSTLY_SAME_MS share one run that ended well */
 };
 
-/* yields: the worker takes only time that nothing else wants (SCHED_IDLE), and of that a quarter of
- * one processor at most. */
+/* yields: the worker takes only time that nothing else wants (SCHED_IDLE), and rests after each job
+ * three times as long as that took, up to a bound. */
 enum err costly_start(uint32_t core_count, struct mailboxes *mailboxes, uint32_t sender,
                       uint32_t message_kind, bool yields, struct costly **out) MUST_USE;
 void costly_stop(struct costly *costly);

@@ -55,6 +55,7 @@ struct store_job {
     enum err err;              /* result */
     struct commit_token token; /* result */
     uint64_t staged_ns;
+    uint32_t weight; /* certificates it writes, for the size of transactions; 0: one */
     uint32_t facts_len;
     uint32_t data_len;         /* in: the certificate; out: the certificate to answer with */
     /* The caller's memory, for what does not fit here: valid, and not touched by the caller, until

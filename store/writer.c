@@ -46,6 +46,7 @@ struct store_writer {
     uint32_t core_count;
     uint32_t first_core; /* of the next round: no core is always last */
     uint32_t batch_count;
+    uint32_t batch_weight; /* at most STORE_BATCH_MAX before the last job */
     struct store_job *batch[STORE_BATCH_MAX];
     uint8_t batch_core[STORE_BATCH_MAX];
     struct core_queue cores[];
@@ -64,34 +65,36 @@ static bool any_staged(struct store_writer *writer)
     return false;
 }
 
+/* At most count jobs, fewer when the transaction is heavy enough. */
 static void take_from(struct store_writer *writer, uint32_t core, uint32_t count)
 {
     struct core_queue *queue = &writer->cores[core];
-    for (uint32_t i = 0; i < count; i++) {
+    uint32_t i = 0;
+    for (; i < count && writer->batch_weight < STORE_BATCH_MAX; i++) {
         struct store_job *job;
         memcpy(&job, spsc_slot_out(&queue->staged_out, i), sizeof(job));
         writer->batch[writer->batch_count] = job;
         writer->batch_core[writer->batch_count++] = (uint8_t)core;
+        writer->batch_weight += job->weight > 0 ? job->weight : 1;
     }
-    spsc_release(&queue->staged_out, count);
+    spsc_release(&queue->staged_out, i);
 }
 
 /* Every core that has jobs gets an equal share; what one leaves goes to the others. */
 static void collect(struct store_writer *writer)
 {
     writer->batch_count = 0;
+    writer->batch_weight = 0;
     uint32_t active = 0;
     for (uint32_t i = 0; i < writer->core_count; i++)
         active += spsc_ready(&writer->cores[i].staged_out) != 0;
-    while (active != 0 && writer->batch_count < STORE_BATCH_MAX) {
-        uint32_t share = (STORE_BATCH_MAX - writer->batch_count + active - 1) / active;
+    while (active != 0 && writer->batch_weight < STORE_BATCH_MAX) {
+        uint32_t share = (STORE_BATCH_MAX - writer->batch_weight + active - 1) / active;
         active = 0;
         for (uint32_t i = 0; i < writer->core_count; i++) {
             uint32_t core = (writer->first_core + i) % writer->core_count;
             uint32_t ready = spsc_ready(&writer->cores[core].staged_out);
-            uint32_t room = STORE_BATCH_MAX - writer->batch_count;
             uint32_t count = ready < share ? ready : share;
-            count = count < room ? count : room;
             if (count != 0)
                 take_from(writer, core, count);
             active += ready > count;

@@ -256,28 +256,6 @@ void device_refusal_text(enum err err, const struct issue_facts *facts,
 
 /* --- inside the transaction --- */
 
-/* Behind the facts in their job. */
-struct outcome {
-    uint64_t log;
-    uint64_t repeat;
-};
-enum { OUTCOME_AT = sizeof(((struct store_job *)0)->facts) - sizeof(struct outcome) };
-_Static_assert((size_t)OUTCOME_AT >= sizeof(struct issue_facts),
-               "the outcome lies behind the facts");
-
-static void put_outcome(struct store_job *job, uint64_t log, bool repeat)
-{
-    struct outcome outcome = {log, repeat};
-    memcpy(job->facts + OUTCOME_AT, &outcome, sizeof(outcome));
-}
-
-static struct outcome outcome_of(const struct store_job *job)
-{
-    struct outcome outcome;
-    memcpy(&outcome, job->facts + OUTCOME_AT, sizeof(outcome));
-    return outcome;
-}
-
 static struct journal_entry entry_of(const struct issue_facts *facts, enum journal_kind kind)
 {
     return (struct journal_entry){
@@ -338,30 +316,28 @@ static enum err adopt(struct store_txn *txn, const struct issue_facts *facts,
                            is_current ? (enum device_state)device->state : DEVICE_ISSUED);
 }
 
-static enum err apply_repeat(struct store_txn *txn, struct store_job *job,
-                             const struct issue_facts *facts, struct decision *decision)
+static enum err apply_repeat(struct store_txn *txn, const struct issue_facts *facts,
+                             struct decision *decision, struct writer *again,
+                             struct issue_result *out)
 {
     const struct cert_view *cert = &decision->cert;
     uint8_t buf[64];
     struct writer text = writer_of(buf, sizeof(buf));
     struct journal_entry entry = entry_of(facts, JOURNAL_REPEATED);
     /* before the first write: the view is the transaction's */
-    assert(cert->der.len <= sizeof(job->data));
-    memcpy(job->data, cert->der.ptr, cert->der.len);
-    job->data_len = (uint32_t)cert->der.len;
+    if (again != NULL)
+        writer_put(again, cert->der);
+    assert(again == NULL || !again->failed);
     entry.cert_log = cert->log;
     put_request_id(&text, facts->request_id);
     entry.text = writer_view(&text);
+    *out = (struct issue_result){.log = cert->log, .repeat = true};
     enum err err = decision->adopt ? adopt(txn, facts, decision) : ERR_OK;
-    if (err == ERR_OK)
-        err = txn_journal(txn, &entry);
-    if (err == ERR_OK)
-        put_outcome(job, cert->log, true);
-    return err;
+    return err == ERR_OK ? txn_journal(txn, &entry) : err;
 }
 
-static enum err append(struct store_txn *txn, const struct store_job *job,
-                       const struct issue_facts *facts, uint64_t *out_log)
+static enum err append(struct store_txn *txn, const struct issue_facts *facts, struct bytes cert,
+                       uint64_t *out_log)
 {
     struct cert_record record = {
         .version = STORE_SCHEMA_VERSION,
@@ -369,7 +345,7 @@ static enum err append(struct store_txn *txn, const struct store_job *job,
         .device_id_len = facts->device_id_len,
         .station_len = facts->station_len,
         .protocol = facts->protocol,
-        .der_len = (uint16_t)job->data_len,
+        .der_len = (uint16_t)cert.len,
         .line_id = facts->line_id,
         .issuer_id = facts->issuer_id,
         .issued_s = txn_now_s(txn),
@@ -380,9 +356,8 @@ static enum err append(struct store_txn *txn, const struct store_job *job,
     memcpy(record.serial, facts->serial, sizeof(record.serial));
     memcpy(record.fingerprint, facts->fingerprint, sizeof(record.fingerprint));
     memcpy(record.spki_hash, facts->spki_hash, sizeof(record.spki_hash));
-    enum err err =
-        txn_cert_append(txn, &record, id_of(facts), bytes_of(facts->station, facts->station_len),
-                        bytes_of(job->data, job->data_len), out_log);
+    enum err err = txn_cert_append(txn, &record, id_of(facts),
+                                   bytes_of(facts->station, facts->station_len), cert, out_log);
     if (err == ERR_INTERNAL)
         log_error("serial-collision", "line_id=%u device=%.*s: the certificate was dropped",
                   facts->line_id, (int)facts->device_id_len, facts->device_id);
@@ -473,15 +448,16 @@ static enum err link_issued(struct store_txn *txn, const struct issue_facts *fac
     return err;
 }
 
-static enum err apply_issue(struct store_txn *txn, struct store_job *job,
-                            const struct issue_facts *facts, const struct decision *decision)
+static enum err apply_issue(struct store_txn *txn, const struct issue_facts *facts,
+                            struct bytes cert, const struct decision *decision,
+                            struct issue_result *out)
 {
-    assert(job->data_len != 0 && job->data_len <= CERT_DER_MAX);
+    assert(cert.len != 0 && cert.len <= CERT_DER_MAX);
     uint64_t log = 0;
     /* what may still fail comes before the first write, and the serial is that write */
     enum err err = must_exist(txn_line_count(txn, facts->line_id, 0, 0), "line", facts);
     if (err == ERR_OK)
-        err = append(txn, job, facts, &log);
+        err = append(txn, facts, cert, &log);
     if (err != ERR_OK)
         return err;
     err = link_issued(txn, facts, decision, log);
@@ -489,34 +465,60 @@ static enum err apply_issue(struct store_txn *txn, struct store_job *job,
         err = txn_line_count(txn, facts->line_id, 1, 0);
     if (err == ERR_OK)
         err = journal_issued(txn, facts, log, decision->device.cert_log);
-    put_outcome(job, log, false);
+    *out = (struct issue_result){.log = log};
     return err;
 }
 
-enum err device_apply(struct store_txn *txn, struct store_job *job)
+enum err device_issue(struct store_txn *txn, const struct issue_facts *facts, struct bytes cert,
+                      struct writer *again, struct issue_result *out)
 {
-    const struct issue_facts *facts = (const void *)job->facts;
-    put_outcome(job, 0, false);
+    *out = (struct issue_result){0};
     struct decision decision = decide(&(struct source){.txn = txn}, facts);
     switch (decision.admit) {
     case ADMIT_ISSUE:
-        return apply_issue(txn, job, facts, &decision);
+        return apply_issue(txn, facts, cert, &decision, out);
     case ADMIT_REPEAT:
-        return apply_repeat(txn, job, facts, &decision);
+        return apply_repeat(txn, facts, &decision, again, out);
     case ADMIT_REFUSE:
         return apply_refuse(txn, facts, &decision);
     }
     return ERR_INTERNAL;
 }
 
+/* --- as a job --- */
+
+/* The result lies behind the facts. */
+enum { RESULT_AT = sizeof(((struct store_job *)0)->facts) - sizeof(struct issue_result) };
+_Static_assert((size_t)RESULT_AT >= sizeof(struct issue_facts),
+               "the result lies behind the facts");
+
+static struct issue_result result_of(const struct store_job *job)
+{
+    struct issue_result result;
+    memcpy(&result, job->facts + RESULT_AT, sizeof(result));
+    return result;
+}
+
+enum err device_apply(struct store_txn *txn, struct store_job *job)
+{
+    struct issue_result result;
+    struct writer again = writer_of(job->data, sizeof(job->data));
+    enum err err = device_issue(txn, (const void *)job->facts, bytes_of(job->data, job->data_len),
+                                &again, &result);
+    if (result.repeat)
+        job->data_len = (uint32_t)again.len;
+    memcpy(job->facts + RESULT_AT, &result, sizeof(result));
+    return err;
+}
+
 bool device_apply_was_repeat(const struct store_job *job)
 {
-    return job->err == ERR_OK && outcome_of(job).repeat;
+    return job->err == ERR_OK && result_of(job).repeat;
 }
 
 uint64_t device_apply_log(const struct store_job *job)
 {
-    return outcome_of(job).log;
+    return result_of(job).log;
 }
 
 /* --- refusals --- */

@@ -81,6 +81,17 @@ enum admit device_admit(struct store_reader *reader, const struct issue_facts *f
 void device_refusal_text(enum err err, const struct issue_facts *facts,
                          const struct cert_view *owner, struct writer *out);
 
+/* What became of a certificate that was to be issued. */
+struct issue_result {
+    uint64_t log; /* of the certificate to answer with */
+    bool repeat;  /* the device has that already: the new one is dropped and was never released */
+};
+/* Inside a transaction: decides, writes and journals. again: gets the certificate of a repeat, with room
+ * for CERT_DER_MAX; may be NULL, and may lie where cert does. A refusal (ERR_CLASS_REFUSAL) writes
+ * nothing but journal records; after any other error the transaction has to end. */
+enum err device_issue(struct store_txn *txn, const struct issue_facts *facts, struct bytes cert,
+                      struct writer *again, struct issue_result *out) MUST_USE;
+
 /* store_job.apply for an issuance: facts is struct issue_facts, data the new certificate; on ERR_OK
  * data is the certificate to answer with (the stored one when the device already has it: then the
  * new one is dropped and was never released). Journals what it decides. */

@@ -17,8 +17,7 @@ static struct bytes mark_of(struct bytes data)
     return bytes_of(data.ptr, data.len < TRANSACTION_MARK_LEN ? data.len : TRANSACTION_MARK_LEN);
 }
 
-/* May this row be written, and is there one to be kept? */
-static enum err look(struct store_txn *txn, struct transaction_row *row)
+enum err transaction_look(struct store_txn *txn, struct transaction_row *row)
 {
     struct transaction_record there;
     struct bytes data;
@@ -32,7 +31,7 @@ static enum err look(struct store_txn *txn, struct transaction_row *row)
     return ERR_OK;
 }
 
-static enum err put_row(struct store_txn *txn, const struct transaction_row *row, uint8_t protocol)
+enum err transaction_put(struct store_txn *txn, const struct transaction_row *row, uint8_t protocol)
 {
     struct transaction_record record = {
         .version = STORE_SCHEMA_VERSION,
@@ -52,11 +51,11 @@ enum err transactions_apply(struct store_txn *txn, struct store_job *job)
     for (uint32_t i = 0; i < set->count && err == ERR_OK; i++) {
         set->rows[i].kept = false;
         if (set->only_new)
-            err = look(txn, &set->rows[i]);
+            err = transaction_look(txn, &set->rows[i]);
     }
     for (uint32_t i = 0; i < set->count && err == ERR_OK; i++)
         if (!set->rows[i].kept)
-            err = put_row(txn, &set->rows[i], set->protocol);
+            err = transaction_put(txn, &set->rows[i], set->protocol);
     return err;
 }
 

@@ -43,6 +43,12 @@ struct transaction_set {
 /* store_job.apply: puts all rows. No facts. */
 enum err transactions_apply(struct store_txn *txn, struct store_job *job);
 
+/* Inside a transaction. May a first message's row be written (only_new)? Sets row->kept.
+ * ERR_TRANSACTION_IN_USE. */
+enum err transaction_look(struct store_txn *txn, struct transaction_row *row) MUST_USE;
+enum err transaction_put(struct store_txn *txn, const struct transaction_row *row,
+                         uint8_t protocol) MUST_USE;
+
 /* A sweep ends after the row that reaches this many certificates, so that no commit takes long. */
 #define SWEEP_CERTS_MAX CMP_REQUESTS_PER_MESSAGE_MAX
 

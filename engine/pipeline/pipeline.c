@@ -82,15 +82,18 @@ static void issuance_finish(struct core *core, struct issuance *issuance)
     struct proto_outcome *outcome = &unit->outcomes[issuance->index];
     outcome->err = issuance->err;
     if (issuance->err == ERR_OK) {
-        /* P1: nothing leaves that the store has not vouched for. */
-        if (!commit_token_is_valid(core->shared->store, issuance->token)) {
+        /* P1: nothing leaves that the store has not vouched for. What is put by is asked about in
+         * RESPOND. */
+        if (!issuance->is_put_by &&
+            !commit_token_is_valid(core->shared->store, issuance->token)) {
             log_error("no-commit-token", "a certificate without commit token was withheld");
             outcome->err = ERR_INTERNAL;
         } else {
             outcome->cert_der = bytes_of(issuance->cert, issuance->cert_len);
             outcome->cert_log = issuance->cert_log;
             outcome->is_new = !issuance->repeat;
-            metric_add(core->metrics, issuance->repeat ? METRIC_REPEATED : METRIC_ISSUED, 1);
+            metric_add(core->metrics, issuance->repeat ? METRIC_REPEATED : METRIC_ISSUED,
+                       !issuance->is_put_by);
         }
     } else {
         metric_refused(core->metrics, issuance->err);
@@ -137,7 +140,11 @@ static bool make_outcomes(struct exchange *exchange, struct unit *unit)
          i++) {
         unit->outcomes[i].err = message->request_errs[i];
     }
-    return unit->outcomes != NULL;
+    if (unit->context) {
+        unit->enroll.items = arena_alloc(&exchange->net.arena,
+                                         message->request_count * sizeof(*unit->enroll.items));
+    }
+    return unit->outcomes != NULL && (!unit->context || unit->enroll.items);
 }
 
 static void fan_out_unit(struct core *core, struct unit *unit)

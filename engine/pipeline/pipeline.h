@@ -5,7 +5,8 @@
  *
  * Promise: stages never call one another. A stage gets everything in its queue at once, writes its
  *          own part of each slot and gives a verdict for each; the driver (pipeline.c) moves slots
- *          by verdict and by the table's order. A certificate leaves only with a commit token.
+ *          by verdict and by the table's order. A certificate leaves only with a commit token: of its
+ *          own from COMMIT, or, where answers are recorded, of the record it is committed with.
  * Owner:   an exchange is the network's slot (net_request first); an issuance is a slot of this
  *          core's pool. Completions name issuances by generation handle.
  * Threads: one core owns everything here but the verify board, from which others may take jobs.
@@ -17,6 +18,7 @@
 #include "base/pool.h"
 #include "crypto/mac_cache.h"
 #include "factory/device.h"
+#include "factory/enroll.h"
 #include "factory/settle.h"
 #include "factory/transaction.h"
 #include "io/mailbox.h"
@@ -33,7 +35,7 @@ enum stage {
     STAGE_BUILD,        /* issuance: TBS from the template */
     STAGE_SIGN,         /* issuance: HSM queue */
     STAGE_CHECK,        /* issuance: the token's signature */
-    STAGE_COMMIT,       /* issuance: store writer */
+    STAGE_COMMIT,       /* issuance: store writer, or put by for RECORD */
     STAGE_SETTLE,       /* exchange: what becomes of older certificates: store writer */
     STAGE_SEAL,         /* exchange: what only its receiver may open, encrypted */
     STAGE_ENCODE,       /* exchange: protocol encoder */
@@ -108,6 +110,7 @@ struct unit {
     uint32_t *settle_of; /* settle_set.items[i] is message->settles[settle_of[i]] */
     struct transaction_row row;
     struct transaction_set row_set;
+    struct enroll_set enroll; /* certificates that wait for RECORD; count 0: none, or none any more */
 };
 
 struct exchange {
@@ -140,6 +143,7 @@ struct issuance {
     enum stage stage;
     enum err err;
     bool repeat;
+    bool is_put_by;            /* its unit commits it */
     bool journaled;            /* the store's transaction has recorded the refusal already */
     struct bytes refusal_text; /* for the journal, beside the code */
     struct lent_verify verify;
@@ -301,6 +305,12 @@ enum verdict commit_confirmation(struct core *core, struct exchange *exchange);
 /* request: the one that is refused, or NULL. */
 void commit_refusal(struct core *core, const struct unit *unit, const struct cert_request *request,
                     enum err err, struct bytes text);
+/* A unit's certificates that are not committed: nothing of them has happened. err: why, ERR_OK when
+ * another answer takes the place of this one. */
+void commit_drop(struct core *core, struct unit *unit, enum err err);
+/* A unit's certificates with their record: submits them; and what became of them. */
+enum err commit_with_record(struct core *core, struct unit *unit) MUST_USE;
+void commit_recorded(struct core *core, struct unit *unit, const struct store_job *job);
 /* Handles one finished store job. */
 void commit_done(struct core *core, struct store_job *job);
 
@@ -332,6 +342,8 @@ void message_costly_done(struct core *core, struct unit *unit, enum err err);
 void keys_start(struct core *core, struct exchange *exchange);
 void key_made(struct core *core, struct unit *unit, enum err err);
 void key_sealed(struct core *core, struct unit *unit, enum err err);
+/* Once more, when the store had other certificates than those that were sealed. */
+void seal_certs(struct unit *unit);
 /* Wipes what is left of a key. */
 void key_forget(struct unit *unit);
 /* Can the certificate be given encrypted, and may its key decrypt? */

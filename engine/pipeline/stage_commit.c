@@ -1,4 +1,5 @@
-/* COMMIT: facts go to the store's writer; its result is the request's answer. */
+/* COMMIT: facts go to the store's writer; its result is the request's answer. Where an answer is
+ * recorded, certificates are put by until it is known and go to the writer together with it. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "crypto/digest.h"
@@ -7,9 +8,8 @@
 
 enum { ANONYMOUS_REFUSALS_PER_S = 50 };
 
-static enum err commit_one(struct core *core, struct issuance *issuance)
+static enum err assemble(struct issuance *issuance)
 {
-    struct store *store = core->shared->store;
     struct arena *arena = &issuance->exchange->net.arena;
     size_t cap = issuance->tbs_len + issuance->signature_len + 64;
     issuance->cert = arena_alloc(arena, cap);
@@ -23,8 +23,25 @@ static enum err commit_one(struct core *core, struct issuance *issuance)
     if (err != ERR_OK) {
         return ERR_INTERNAL;
     }
+    sha256_once(bytes_of(issuance->cert, issuance->cert_len), issuance->facts.fingerprint);
+    return ERR_OK;
+}
+
+static void put_by(struct issuance *issuance)
+{
+    struct enroll_set *set = &issuance->unit->enroll;
+    issuance->is_put_by = true;
+    set->items[set->count++] = (struct enrollment){
+        .facts = issuance->facts,
+        .cert = bytes_of(issuance->cert, issuance->cert_len),
+        .request = issuance->index,
+    };
+}
+
+static enum err submit(struct core *core, struct issuance *issuance)
+{
+    struct store *store = core->shared->store;
     struct bytes cert = bytes_of(issuance->cert, issuance->cert_len);
-    sha256_once(cert, issuance->facts.fingerprint);
     struct store_job *job = store_job_take(store, core->index);
     if (!job) {
         return ERR_OVERLOADED;
@@ -41,12 +58,117 @@ static enum err commit_one(struct core *core, struct issuance *issuance)
     return ERR_OK;
 }
 
+static enum verdict commit_one(struct core *core, struct issuance *issuance)
+{
+    issuance->err = assemble(issuance);
+    if (issuance->err == ERR_OK && issuance->unit->enroll.items) {
+        put_by(issuance);
+        return VERDICT_RESPOND;
+    }
+    if (issuance->err == ERR_OK) {
+        issuance->err = submit(core, issuance);
+    }
+    return issuance->err == ERR_OK ? VERDICT_WAIT_STORE : VERDICT_REFUSE;
+}
+
 void stage_commit(struct core *core, struct issuance *slots[], enum verdict verdicts[],
                   uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
-        slots[i]->err = commit_one(core, slots[i]);
-        verdicts[i] = slots[i]->err == ERR_OK ? VERDICT_WAIT_STORE : VERDICT_REFUSE;
+        verdicts[i] = commit_one(core, slots[i]);
+    }
+}
+
+/* --- with their record --- */
+
+void commit_drop(struct core *core, struct unit *unit, enum err err)
+{
+    for (uint32_t i = 0; i < unit->enroll.count; i++) {
+        struct proto_outcome *outcome = &unit->outcomes[unit->enroll.items[i].request];
+        *outcome = (struct proto_outcome){.err = err == ERR_OK ? ERR_INTERNAL : err};
+        if (err != ERR_OK) {
+            metric_refused(core->metrics, err);
+        }
+    }
+    unit->enroll.count = 0;
+}
+
+enum err commit_with_record(struct core *core, struct unit *unit)
+{
+    struct store_job *job = store_job_take(core->shared->store, core->index);
+    if (!job) {
+        return ERR_OVERLOADED;
+    }
+    const struct proto *proto = unit->exchange->route.proto;
+    struct enroll_facts facts = {.protocol = proto->journal_protocol};
+    unit->enroll.row = &unit->row;
+    unit->enroll.only_new = !unit->context->has_record;
+    unit->enroll.place = proto->place;
+    job->tag = (uint64_t)(uintptr_t)unit;
+    job->apply = enroll_apply;
+    job->extra = &unit->enroll;
+    job->weight = unit->enroll.count;
+    job->facts_len = sizeof(facts);
+    memcpy(job->facts, &facts, sizeof(facts));
+    store_job_submit(core->shared->store, core->index, job);
+    core->store_dirty = true;
+    unit->exchange->waits++;
+    return ERR_OK;
+}
+
+/* The device has a certificate already, in the place of the one that was made. */
+static enum err load_repeat(struct core *core, struct unit *unit, struct proto_outcome *outcome,
+                            uint64_t log)
+{
+    struct cert_view cert;
+    enum err err = reader_begin(core->reader);
+    if (err != ERR_OK) {
+        return err;
+    }
+    err = reader_cert(core->reader, log, &cert);
+    if (err == ERR_OK) {
+        outcome->cert_der = arena_dup(&unit->exchange->net.arena, cert.der);
+        err = outcome->cert_der.len > 0 ? ERR_OK : ERR_OVERLOADED;
+    }
+    reader_end(core->reader);
+    return err == ERR_NOT_FOUND ? ERR_INTERNAL : err;
+}
+
+static void settle_outcome(struct core *core, struct unit *unit, const struct enrollment *item)
+{
+    struct proto_outcome *outcome = &unit->outcomes[item->request];
+    outcome->err = item->err;
+    if (item->err == ERR_OK && item->result.repeat) {
+        outcome->err = load_repeat(core, unit, outcome, item->result.log);
+        outcome->is_new = false;
+    }
+    if (outcome->err != ERR_OK) {
+        metric_refused(core->metrics, outcome->err);
+        return;
+    }
+    outcome->cert_log = item->result.log;
+    metric_add(core->metrics, item->result.repeat ? METRIC_REPEATED : METRIC_ISSUED, 1);
+}
+
+void commit_recorded(struct core *core, struct unit *unit, const struct store_job *job)
+{
+    hist_add(&core->metrics->commit_ns, core->now_ns - job->staged_ns);
+    enum err err = job->err;
+    if (err == ERR_OK && !commit_token_is_valid(core->shared->store, job->token)) {
+        log_error("no-commit-token", "certificates without commit token were withheld");
+        err = ERR_INTERNAL;
+    }
+    if (err != ERR_OK || unit->row.kept) {
+        unit->err = err;
+        commit_drop(core, unit, err);
+        return;
+    }
+    for (uint32_t i = 0; i < unit->enroll.count; i++) {
+        settle_outcome(core, unit, &unit->enroll.items[i]);
+    }
+    unit->enroll.count = 0;
+    if (!unit->enroll.as_foreseen) {
+        seal_certs(unit);
     }
 }
 
@@ -230,7 +352,7 @@ void commit_done(struct core *core, struct store_job *job)
                                  job->err == ERR_OK ? VERDICT_NEXT : VERDICT_REFUSE);
     } else if (job->apply == settle_apply) {
         settle_done(core, (struct unit *)(uintptr_t)job->tag, job);
-    } else if (job->apply == transactions_apply) {
+    } else if (job->apply == transactions_apply || job->apply == enroll_apply) {
         record_done(core, (struct unit *)(uintptr_t)job->tag, job);
     } else if (job->apply == sweep_apply) {
         sweep_done(core, job);

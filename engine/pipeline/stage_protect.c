@@ -109,9 +109,10 @@ static const struct proto_line *line_of(const struct exchange *exchange)
 }
 
 /* An answer that cannot be protected does not leave as a message. */
-static void give_up(struct unit *unit, enum err err)
+static void give_up(struct core *core, struct unit *unit, enum err err)
 {
     log_warn("protect", "request=%s code=%s", unit->exchange->request_id, err_code(err));
+    commit_drop(core, unit, err);
     unit->err = err;
     unit->message->answer = (struct bytes){0};
     unit->answer = (struct proto_response){
@@ -122,13 +123,13 @@ static void give_up(struct unit *unit, enum err err)
     };
 }
 
-static void finish(struct unit *unit, struct bytes protection)
+static void finish(struct core *core, struct unit *unit, struct bytes protection)
 {
     struct exchange *exchange = unit->exchange;
     enum err err = exchange->route.proto->finish(line_of(exchange), unit->message, protection,
                                                  &exchange->net.arena, &unit->answer);
     if (err != ERR_OK) {
-        give_up(unit, err);
+        give_up(core, unit, err);
         return;
     }
     if (unit != &exchange->own) {
@@ -136,16 +137,16 @@ static void finish(struct unit *unit, struct bytes protection)
     }
 }
 
-static void protect_by_mac(struct unit *unit)
+static void protect_by_mac(struct core *core, struct unit *unit)
 {
     uint8_t value[MAC_LEN_MAX];
     size_t len = 0;
     if (!unit->mac_key || !unit->is_checked) {
-        give_up(unit, ERR_INTERNAL);
+        give_up(core, unit, ERR_INTERNAL);
         return;
     }
     mac_compute(unit->mac_key, &unit->answer.to_protect, 1, value, &len);
-    finish(unit, bytes_of(value, len));
+    finish(core, unit, bytes_of(value, len));
 }
 
 static void submit_to_token(struct core *core, struct unit *unit, const struct rt_signer *signer)
@@ -164,7 +165,7 @@ static void submit_to_token(struct core *core, struct unit *unit, const struct r
         metric_add(core->metrics, METRIC_SIGN_JOBS, 1);
         unit->exchange->waits++;
     } else {
-        give_up(unit, err == ERR_OK ? ERR_OVERLOADED : err);
+        give_up(core, unit, err == ERR_OK ? ERR_OVERLOADED : err);
     }
 }
 
@@ -172,7 +173,7 @@ static void protect_by_signature(struct core *core, struct unit *unit)
 {
     const struct rt_signer *signer = unit->exchange->line->signer;
     if (!signer) {
-        finish(unit, (struct bytes){0});
+        finish(core, unit, (struct bytes){0});
         return;
     }
     if (!signer->key) {
@@ -184,10 +185,10 @@ static void protect_by_signature(struct core *core, struct unit *unit)
     enum err err = softkey_sign(signer->key, signer->alg, unit->answer.to_protect, false, value,
                                 sizeof(value), &len);
     if (err != ERR_OK) {
-        give_up(unit, err);
+        give_up(core, unit, err);
         return;
     }
-    finish(unit, bytes_of(value, len));
+    finish(core, unit, bytes_of(value, len));
 }
 
 static void protect_unit(struct core *core, struct unit *unit)
@@ -197,18 +198,18 @@ static void protect_unit(struct core *core, struct unit *unit)
         return;
     }
     if (answer->protection.len > 0) {
-        finish(unit, answer->protection);
+        finish(core, unit, answer->protection);
         return;
     }
     switch (answer->protect) {
     case PROTECTION_MAC:
-        protect_by_mac(unit);
+        protect_by_mac(core, unit);
         break;
     case PROTECTION_SIGNATURE:
         protect_by_signature(core, unit);
         break;
     case PROTECTION_NONE:
-        finish(unit, (struct bytes){0});
+        finish(core, unit, (struct bytes){0});
         break;
     }
 }
@@ -273,7 +274,7 @@ void protect_done(struct core *core, struct unit *unit, const struct sign_result
 {
     enum err err = result->err == ERR_OK ? offer_check(core, unit, result) : result->err;
     if (err != ERR_OK) {
-        give_up(unit, err);
+        give_up(core, unit, err);
         protect_end(core, unit->exchange);
     }
 }
@@ -281,23 +282,19 @@ void protect_done(struct core *core, struct unit *unit, const struct sign_result
 void protect_checked(struct core *core, struct unit *unit, enum err err)
 {
     if (err == ERR_OK) {
-        finish(unit, unit->check.job.signature);
+        finish(core, unit, unit->check.job.signature);
     } else {
         metric_add(core->metrics, METRIC_SIGNATURES_WRONG, 1);
         hsm_signature_was_wrong(core->shared->hsm, unit->signed_by);
-        give_up(unit, ERR_SIGNATURE_WRONG);
+        give_up(core, unit, ERR_SIGNATURE_WRONG);
     }
     protect_end(core, unit->exchange);
 }
 
 /* --- RECORD --- */
 
-static enum err submit_record(struct core *core, struct unit *unit)
+static void fill_row(struct unit *unit)
 {
-    struct store_job *job = store_job_take(core->shared->store, core->index);
-    if (!job) {
-        return ERR_OVERLOADED;
-    }
     struct transaction_row *row = &unit->row;
     uint8_t key[TRANSACTION_KEY_MAX];
     struct bytes view = message_transaction_key(unit, key);
@@ -308,8 +305,20 @@ static enum err submit_record(struct core *core, struct unit *unit)
         .data = unit->answer.record,
     };
     memcpy(row->key, view.ptr, view.len);
+}
+
+static enum err submit_record(struct core *core, struct unit *unit)
+{
+    fill_row(unit);
+    if (unit->enroll.count > 0) {
+        return commit_with_record(core, unit);
+    }
+    struct store_job *job = store_job_take(core->shared->store, core->index);
+    if (!job) {
+        return ERR_OVERLOADED;
+    }
     unit->row_set = (struct transaction_set){
-        .rows = row,
+        .rows = &unit->row,
         .count = 1,
         .protocol = unit->exchange->route.proto->journal_protocol,
         .only_new = !unit->context->has_record,
@@ -386,11 +395,15 @@ void record_done(struct core *core, struct unit *unit, struct store_job *job)
 {
     struct exchange *exchange = unit->exchange;
     unit->err = job->err;
-    bool issued = unit->outcomes && unit->message->waits_for_confirmation;
-    if (job->err == ERR_OK && unit->row.kept) {
+    bool is_alone = job->apply == transactions_apply; /* what it is about was issued before */
+    bool issued = is_alone && unit->outcomes && unit->message->waits_for_confirmation;
+    if (!is_alone) {
+        commit_recorded(core, unit, job);
+    }
+    if (unit->err == ERR_OK && unit->row.kept) {
         unit->err = follow_twin(core, unit);
     } else {
-        unit->is_kept = job->err == ERR_OK;
+        unit->is_kept = unit->err == ERR_OK && (is_alone || unit->enroll.as_foreseen);
     }
     if (unit->err != ERR_OK && issued) {
         unit->refused_after = unit->err;

@@ -59,6 +59,7 @@ static void encode_unit(struct core *core, struct unit *unit)
     }
     if (err != ERR_OK) {
         unit->err = err;
+        commit_drop(core, unit, err);
         refuse(unit, err);
         note_refusal(core, unit, err);
     }
@@ -79,9 +80,24 @@ enum verdict stage_encode(struct core *core, struct exchange *exchange)
     return is_whole ? VERDICT_RESPOND : VERDICT_NEXT;
 }
 
+/* P1: is everything in the answer committed? */
+static bool is_vouched_for(struct exchange *exchange)
+{
+    uint32_t uncommitted = 0;
+    for (uint32_t i = 0; i < unit_count(exchange); i++) {
+        uncommitted += unit_at(exchange, i)->enroll.count;
+    }
+    return uncommitted == 0;
+}
+
 enum verdict stage_respond(struct core *core, struct exchange *exchange)
 {
-    const struct proto_response *answer = &exchange->own.answer;
+    struct proto_response *answer = &exchange->own.answer;
+    if (!is_vouched_for(exchange)) {
+        log_error("no-commit-token", "a certificate without commit token was withheld");
+        *answer = (struct proto_response){
+            .http_status = 500, .content_type = "text/plain", .body = BYTES_LIT("internal\n")};
+    }
     struct http_response response = {
         .status = answer->http_status,
         .content_type = answer->content_type,

@@ -66,7 +66,7 @@ static enum err seal_cert(struct arena *arena, const struct cert_request *reques
     return err;
 }
 
-static void seal_certs(struct unit *unit)
+void seal_certs(struct unit *unit)
 {
     const struct proto_message *message = unit->message;
     for (uint32_t i = 0; i < message->request_count; i++) {

@@ -271,5 +271,6 @@ const struct proto proto_cmp = {
     .refuse = cmp_refuse,
     .resume = cmp_resume,
     .finish = cmp_finish,
+    .place = cmp_record_place,
     .pending = cmp_record_pending,
 };

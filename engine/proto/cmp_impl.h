@@ -112,6 +112,8 @@ enum err cmp_resume(const struct proto_route *route, const struct proto_line *li
 struct bytes cmp_record_encode(const struct cmp_record *record, struct arena *arena);
 enum err cmp_record_decode(struct bytes data, struct arena *arena,
                            struct cmp_record *out) MUST_USE;
+/* Puts a certificate's log number into its item of a record. */
+void cmp_record_place(struct bytes data, uint32_t item, uint64_t log);
 uint32_t cmp_record_pending(struct bytes data, uint8_t state, uint64_t out_logs[], uint32_t max,
                             uint32_t *out_line_id);
 

@@ -163,6 +163,16 @@ enum err cmp_record_decode(struct bytes data, struct arena *arena, struct cmp_re
     return ERR_OK;
 }
 
+void cmp_record_place(struct bytes data, uint32_t item, uint64_t log)
+{
+    struct cmp_record record = {0};
+    struct bytes in = data;
+    if (get_head(&in, &record) && item < record.item_count) {
+        size_t at = (size_t)(in.ptr - data.ptr) + (size_t)item * ITEM_LEN + sizeof(uint64_t);
+        store_be64((uint8_t *)(uintptr_t)data.ptr + at, log);
+    }
+}
+
 uint32_t cmp_record_pending(struct bytes data, uint8_t state, uint64_t out_logs[], uint32_t max,
                             uint32_t *out_line_id)
 {

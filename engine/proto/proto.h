@@ -189,7 +189,7 @@ struct proto_cmp_line {
 struct proto_outcome {
     enum err err;
     struct bytes cert_der; /* when ERR_OK */
-    uint64_t cert_log;
+    uint64_t cert_log; /* 0: it is written together with the record of this answer */
     bool is_new; /* not one that was issued before */
     /* EnvelopedData; empty: the certificate is given as it is. Of the private key that was made here,
      * or of the certificate, whose receiver proves by opening it that the key is there. */
@@ -251,6 +251,9 @@ struct proto {
      * made: fills out->body and out->record. */
     enum err (*finish)(const struct proto_line *line, const struct proto_message *message,
                        struct bytes protection, struct arena *arena, struct proto_response *out);
+    /* NULL where nothing is kept. Puts the log number of requests[request]'s new certificate into a
+     * record that finish made; pure. */
+    void (*place)(struct bytes record, uint32_t request, uint64_t log);
     /* NULL where nothing is kept. Which certificates of a kept transaction wait for confirmation? */
     uint32_t (*pending)(struct bytes record, uint8_t record_state, uint64_t out_logs[], uint32_t max,
                         uint32_t *out_line_id);

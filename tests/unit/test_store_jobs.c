@@ -264,6 +264,25 @@ static void a_batch_has_its_bound(void **state)
         assert_int_equal(per_txn[i], STORE_BATCH_MAX);
 }
 
+/* A job that writes as much as a full batch is the last of its transaction. */
+static void a_heavy_job_ends_its_batch(void **state)
+{
+    struct fixture *fx = *state;
+    static const uint64_t expected[] = {0, 0, 1, 1, 1, 2};
+    uint64_t first = 0;
+    hold_writer(fx);
+    for (uint64_t i = 0; i < 6; i++)
+        stage(fx, 0, i, note_apply)->weight = i % 3 == 1 ? STORE_BATCH_MAX : 0;
+    let_writer_go(fx);
+    for (uint64_t i = 0; i < 6; i++) {
+        struct store_job *job = fixture_wait(fx, 0);
+        assert_int_equal(job->tag, i);
+        first = first == 0 ? job->token.txn_id : first;
+        assert_int_equal(job->token.txn_id - first, expected[i]);
+        store_job_release(fx->store, 0, job);
+    }
+}
+
 static void one_wake_for_a_batch(void **state)
 {
     struct fixture *fx = *state;
@@ -445,6 +464,7 @@ int main(void)
         CORES(batches_are_shared_fairly),
         CORES(floods_share_a_batch),
         TEST(a_batch_has_its_bound),
+        TEST(a_heavy_job_ends_its_batch),
         TEST(one_wake_for_a_batch),
         TEST(only_the_store_makes_tokens),
         TEST(a_batch_that_wrote_nothing),

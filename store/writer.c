@@ -65,12 +65,12 @@ static bool any_staged(struct store_writer *writer)
     return false;
 }
 
-/* At most count jobs, fewer when the transaction is heavy enough. */
-static void take_from(struct store_writer *writer, uint32_t core, uint32_t count)
+/* Jobs of one core until they weigh `share`; the last may weigh more. Returns how many. */
+static uint32_t take_from(struct store_writer *writer, uint32_t core, uint32_t share)
 {
     struct core_queue *queue = &writer->cores[core];
-    uint32_t i = 0;
-    for (; i < count && writer->batch_weight < STORE_BATCH_MAX; i++) {
+    uint32_t ready = spsc_ready(&queue->staged_out), end = writer->batch_weight + share, i = 0;
+    for (; i < ready && writer->batch_weight < end && writer->batch_weight < STORE_BATCH_MAX; i++) {
         struct store_job *job;
         memcpy(&job, spsc_slot_out(&queue->staged_out, i), sizeof(job));
         writer->batch[writer->batch_count] = job;
@@ -78,9 +78,10 @@ static void take_from(struct store_writer *writer, uint32_t core, uint32_t count
         writer->batch_weight += job->weight > 0 ? job->weight : 1;
     }
     spsc_release(&queue->staged_out, i);
+    return i;
 }
 
-/* Every core that has jobs gets an equal share; what one leaves goes to the others. */
+/* Every core that has jobs gets an equal share by weight; what one leaves goes to the others. */
 static void collect(struct store_writer *writer)
 {
     writer->batch_count = 0;
@@ -94,10 +95,7 @@ static void collect(struct store_writer *writer)
         for (uint32_t i = 0; i < writer->core_count; i++) {
             uint32_t core = (writer->first_core + i) % writer->core_count;
             uint32_t ready = spsc_ready(&writer->cores[core].staged_out);
-            uint32_t count = ready < share ? ready : share;
-            if (count != 0)
-                take_from(writer, core, count);
-            active += ready > count;
+            active += take_from(writer, core, share) < ready;
         }
     }
     writer->first_core = (writer->first_core + 1) % writer->core_count;

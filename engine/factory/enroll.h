@@ -13,7 +13,8 @@
  *          back.
  * Threads: enroll_apply on the writer thread, or through store_run.
  * Errors:  ERR_TRANSACTION_IN_USE; ERR_INTERNAL; ERR_STORE_FULL, ERR_STORE_FAILED. Refusals are each
- *          certificate's own.
+ *          certificate's own. What is no refusal (a serial that is there already) fails the message,
+ *          and, once one of its certificates is written, the transaction with it.
  * Limits:  CMP_REQUESTS_PER_MESSAGE_MAX.
  */
 #ifndef CERTMILL_FACTORY_ENROLL_H

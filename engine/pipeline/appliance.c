@@ -88,8 +88,6 @@ static void *core_main(void *arg)
     }
     atomic_store(&thread->state, 1);
     core_run(thread->core);
-    core_destroy(thread->core);
-    thread->core = NULL;
     return NULL;
 }
 
@@ -114,6 +112,15 @@ static void join_cores(struct appliance *appliance)
             pthread_join(appliance->cores[i].thread, NULL);
             appliance->cores[i].running = false;
         }
+    }
+}
+
+/* When nobody works for them any more: jobs point into their memory. */
+static void destroy_cores(struct appliance *appliance)
+{
+    for (uint32_t i = 0; i < appliance->shared.core_count; i++) {
+        core_destroy(appliance->cores[i].core);
+        appliance->cores[i].core = NULL;
     }
 }
 
@@ -571,13 +578,14 @@ void appliance_stop(struct appliance *appliance)
     }
     costly_stop(shared->costly);
     costly_stop(shared->mac_worker);
-    crl_publisher_free(shared->crl);
     if (shared->store) {
         if (appliance->started_ns) {
             journal_life(appliance, JOURNAL_STOP);
         }
         store_stop(shared->store);
     }
+    destroy_cores(appliance);
+    crl_publisher_free(shared->crl);
     if (shared->hsm) {
         hsm_stop(shared->hsm, SIGNER_STOP_TIMEOUT_MS);
     }

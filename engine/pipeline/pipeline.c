@@ -144,7 +144,10 @@ static bool make_outcomes(struct exchange *exchange, struct unit *unit)
         unit->enroll.items = arena_alloc(&exchange->net.arena,
                                          message->request_count * sizeof(*unit->enroll.items));
     }
-    return unit->outcomes != NULL && (!unit->context || unit->enroll.items);
+    if (unit->context && !unit->enroll.items) {
+        unit->outcomes = NULL; /* nothing was asked for: the unit speaks for itself */
+    }
+    return unit->outcomes != NULL;
 }
 
 static void fan_out_unit(struct core *core, struct unit *unit)

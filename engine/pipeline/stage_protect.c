@@ -54,6 +54,7 @@ static enum err submit_settle(struct core *core, struct unit *unit)
         memcpy(facts.device_id, caller->device_id, caller->device_id_len);
     }
     job->tag = (uint64_t)(uintptr_t)unit;
+    job->weight = unit->settle_set.count;
     job->apply = settle_apply;
     job->extra = &unit->settle_set;
     job->facts_len = sizeof(facts);
@@ -348,6 +349,11 @@ static enum verdict recorded_all(struct exchange *exchange)
 
 enum verdict stage_record(struct core *core, struct exchange *exchange)
 {
+    if (exchange->inner_count > 0) {
+        /* A refusal of the outer message is in its answer. Should there be another round, the inner
+         * ones begin it: none is recorded twice as it was answered once. */
+        exchange->own.err = ERR_OK;
+    }
     for (uint32_t i = 0; i < unit_count(exchange); i++) {
         struct unit *unit = unit_at(exchange, i);
         if (!unit->answer.keep || unit->is_kept) {
@@ -370,7 +376,8 @@ static enum err follow_twin(struct core *core, struct unit *unit)
     }
     err = message_resume(core, unit);
     reader_end(core->reader);
-    return err;
+    bool is_gone = err == ERR_OK && unit->message->action != ACTION_REPLAY;
+    return is_gone ? ERR_OVERLOADED : err; /* its time has passed since */
 }
 
 /* Another dialogue took this id in the meantime. What was issued here for this one would wait for a
@@ -396,7 +403,8 @@ void record_done(struct core *core, struct unit *unit, struct store_job *job)
     struct exchange *exchange = unit->exchange;
     unit->err = job->err;
     bool is_alone = job->apply == transactions_apply; /* what it is about was issued before */
-    bool issued = is_alone && unit->outcomes && unit->message->waits_for_confirmation;
+    bool issued = is_alone && !unit->row.kept && unit->outcomes &&
+                  unit->message->waits_for_confirmation;
     if (!is_alone) {
         commit_recorded(core, unit, job);
     }

@@ -224,6 +224,22 @@ static enum err start_sealing(struct core *core, struct unit *unit)
     return made->sealed ? submit(core, unit, UNIT_SEALS_KEY, run_seal) : ERR_OVERLOADED;
 }
 
+/* What nobody could open is not committed. */
+static void drop_unsealed(struct core *core, struct unit *unit)
+{
+    struct enroll_set *set = &unit->enroll;
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < set->count; i++) {
+        enum err err = unit->outcomes[set->items[i].request].err;
+        if (err == ERR_OK) {
+            set->items[left++] = set->items[i];
+        } else {
+            metric_refused(core->metrics, err);
+        }
+    }
+    set->count = left;
+}
+
 enum verdict stage_seal(struct core *core, struct exchange *exchange)
 {
     for (uint32_t i = 0; i < unit_count(exchange); i++) {
@@ -237,6 +253,7 @@ enum verdict stage_seal(struct core *core, struct exchange *exchange)
         if (unit->made && unit->outcomes[0].err == ERR_OK) {
             unit->outcomes[0].err = start_sealing(core, unit);
         }
+        drop_unsealed(core, unit);
     }
     return exchange->waits > 0 ? VERDICT_WAIT_COSTLY : VERDICT_NEXT;
 }
@@ -249,6 +266,7 @@ void key_sealed(struct core *core, struct unit *unit, enum err err)
     if (err == ERR_OK) {
         unit->outcomes[0].sealed = bytes_of(unit->made->sealed, unit->made->sealed_len);
     }
+    drop_unsealed(core, unit);
     if (--exchange->waits == 0) {
         pipeline_resume_exchange(core, exchange, STAGE_SEAL, VERDICT_NEXT);
     }

@@ -1,4 +1,5 @@
 """Disk full, no signer, stalled signer, wrong PIN, clock steps, reload, drain: refused clearly, nothing lost, service resumes?"""
+import ctypes
 import os
 import shutil
 import signal
@@ -7,8 +8,11 @@ import threading
 import time
 
 import certmill as cm
+import cmplib
+import cmpmsg
 import pytest
 from certmill import Appliance, b64, csr, new_key
+from cmplib import CmpAppliance
 
 PKCS10 = {"Content-Type": "application/pkcs10"}
 
@@ -226,6 +230,52 @@ def test_sigterm_answers_what_is_in_flight():
         app.start()
         rows = app.tool_json("cert", "list", "--limit", "1000")["certificates"]
         assert answered <= len(rows) <= 24
+
+
+def hold_store(path):
+    """The write lock of a store: commits wait as for a disk that does not answer. Returns what gives it back."""
+    lmdb = ctypes.CDLL("liblmdb.so.0")
+    env, txn = ctypes.c_void_p(), ctypes.c_void_p()
+    assert lmdb.mdb_env_create(ctypes.byref(env)) == 0
+    lmdb.mdb_env_set_mapsize.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    assert lmdb.mdb_env_set_mapsize(env, 1 << 30) == 0
+    no_tls = 0x200000  # MDB_NOTLS
+    assert lmdb.mdb_env_open(env, str(path).encode(), no_tls, 0o600) == 0
+    assert lmdb.mdb_txn_begin(env, None, 0, ctypes.byref(txn)) == 0
+
+    def release():
+        lmdb.mdb_txn_abort(txn)
+        lmdb.mdb_env_close(env)
+    return release
+
+
+def test_a_drain_that_ends_before_the_disk_answers():
+    """What is staged is still committed, whole messages too, and the shutdown is in order."""
+    def brief(config):
+        config.setdefault("timeouts", {})["drain_ms"] = 300
+    with CmpAppliance(config=brief) as app:
+        release = hold_store(app.dir / "store")
+        mac = cmpmsg.Mac(cmplib.SECRET, cmplib.REFERENCE)
+        asked = [cmpmsg.ir([cmpmsg.Request(new_key(), f"held-{i}-{k}", k) for k in range(20)], mac) for i in range(4)]
+        socks = [cmpmsg.connect(app) for _ in asked]
+        for sock, message in zip(socks, asked):
+            sock.sendall(cm.http_request("POST", cmpmsg.path_of(), message.der(), {"Content-Type": cmpmsg.MEDIA_TYPE},
+                                         basic=False))
+        time.sleep(1.5 * cm.SLOW)
+        app.daemon.send_signal(signal.SIGTERM)
+        time.sleep(1.5)
+        release()
+        assert app.daemon.wait(60 * cm.SLOW) == 0
+        for sock in socks:
+            sock.close()
+        app.daemon = None
+        app.start()
+        counts = [sum(row["device"].startswith(f"held-{i}-") for row in
+                      app.tool_json("cert", "list", "--limit", "1000")["certificates"]) for i in range(len(asked))]
+        assert set(counts) <= {0, 20} and 20 in counts, counts
+        for message in asked:  # asked again: the same answer, or one that was not begun before
+            assert [one.status for one in cmpmsg.exchange(app, message).responses] == [0] * 20
+        assert "every one fits" in app.tool("journal", "verify")
 
 
 def test_clock_steps_back_and_forth():

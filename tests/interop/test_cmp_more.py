@@ -548,6 +548,29 @@ def asks_for_key(device, auth, alg=None, body=ir, **fields):
     return body(Request(template=of, pop=None), auth, pvno=fields.pop("pvno", 3), **fields)
 
 
+def test_more_keys_than_the_workers_take(app):
+    """A key that could not be sealed refuses its own request, and nobody else's."""
+    answers, problems = [], []
+
+    def ask(n):
+        with cmpmsg.connect(app, 60) as sock:
+            for round_ in range(3):
+                inner = [asks_for_key(f"crowd-{n}-{round_}-{i}", mac()) for i in range(30)]
+                status, _, body = cmpmsg.http(app, nested(inner, Signer(app.ra_cert, app.ra_key), pvno=3).der(), "made", sock=sock)
+                if status == 200 and Answer(body).body == "nested":
+                    answers.extend(Answer(body).inner)
+                else:
+                    problems.append((status, body[:60]))
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not problems and len(answers) == 8 * 3 * 30
+    assert {tuple(one.fails) for one in answers if one.status} <= {("systemUnavail",)}
+    assert sum(one.status == 0 for one in answers) > 100
+
+
 EC_P384 = seq(oid("1.2.840.10045.2.1"), oid("1.3.132.0.34"))
 RSA_KEY = seq(oid("1.2.840.113549.1.1.1"), NULL)
 ED25519 = seq(oid("1.3.101.112"))

@@ -245,6 +245,31 @@ static void floods_share_a_batch(void **state)
     }
 }
 
+/* Shares are of what jobs write, not of their number. */
+static void heavy_floods_leave_room(void **state)
+{
+    struct fixture *fx = *state;
+    for (int round = 0; round < 2 * FIXTURE_CORES; round++) {
+        hold_writer(fx);
+        for (uint64_t i = 0; i < 200; i++)
+            stage(fx, 0, i, note_apply)->weight = 100;
+        for (uint32_t core = 1; core < FIXTURE_CORES; core++)
+            stage(fx, core, core, note_apply)->weight = core % 2 == 0 ? 100 : 0;
+        let_writer_go(fx);
+        struct store_job *job = fixture_wait(fx, 0);
+        uint64_t first = job->token.txn_id;
+        for (uint32_t core = 1; core < FIXTURE_CORES; core++) {
+            struct store_job *other = fixture_wait(fx, core);
+            assert_int_equal(other->token.txn_id, first);
+            store_job_release(fx->store, core, other);
+        }
+        for (uint64_t i = 0; i < 200; i++) {
+            store_job_release(fx->store, 0, job);
+            job = i < 199 ? fixture_wait(fx, 0) : NULL;
+        }
+    }
+}
+
 static void a_batch_has_its_bound(void **state)
 {
     struct fixture *fx = *state;
@@ -463,6 +488,7 @@ int main(void)
         CORES(many_cores_at_once),
         CORES(batches_are_shared_fairly),
         CORES(floods_share_a_batch),
+        CORES(heavy_floods_leave_room),
         TEST(a_batch_has_its_bound),
         TEST(a_heavy_job_ends_its_batch),
         TEST(one_wake_for_a_batch),

@@ -151,13 +151,13 @@ static struct decision same_key(const struct issue_facts *facts, const struct kn
     return refuse(ERR_CERT_REVOKED);
 }
 
-/* A successor that waits for its confirmation is given again to who asks again. One on hold was
- * refused by its key already. */
+/* A successor that waits for its confirmation is given again to who asks again. */
 static struct decision waiting_or_new(const struct issue_facts *facts, const struct known *known)
 {
     if (known->waiting_log != 0 && known->waiting_log != known->current.log &&
         is_for_key(&known->waiting, facts))
-        return repeat(facts, known, &known->waiting);
+        return is_revoked(&known->waiting) ? refuse(ERR_CERT_REVOKED)
+                                           : repeat(facts, known, &known->waiting);
     return issue(known);
 }
 
@@ -180,6 +180,28 @@ static struct decision decide_rework(const struct issue_facts *facts, const stru
     return waiting_or_new(facts, known);
 }
 
+static struct decision refuse_key(const struct cert_view *owner)
+{
+    return (struct decision){.admit = ADMIT_REFUSE, .err = ERR_KEY_USED, .cert = *owner};
+}
+
+/* Who renews by a certificate that waits proves its key, which may be another device's by now. */
+static struct decision renew(const struct source *from, const struct issue_facts *facts,
+                             const struct known *known)
+{
+    struct key_view key;
+    struct cert_view owner;
+    if (known->waiting_log != known->current.log)
+        return waiting_or_new(facts, known);
+    enum err err = get_key(from, known->current.record->spki_hash, &key);
+    if (err != ERR_OK && err != ERR_NOT_FOUND)
+        return refuse(err);
+    if (err == ERR_NOT_FOUND || !key_is_others(&key, facts->line_id, id_of(facts)))
+        return waiting_or_new(facts, known);
+    err = must_exist(get_cert(from, key.record->cert_log, &owner), "certificate", facts);
+    return err == ERR_OK ? refuse_key(&owner) : refuse(err);
+}
+
 static struct decision decide_renewal(const struct source *from, const struct issue_facts *facts,
                                       const struct known *known)
 {
@@ -196,7 +218,7 @@ static struct decision decide_renewal(const struct source *from, const struct is
     if (!known->has_device)
         return refuse(must_exist(ERR_NOT_FOUND, "device", facts));
     if (old.log == known->device.cert_log)
-        return old.record->status == CERT_VALID ? waiting_or_new(facts, known)
+        return old.record->status == CERT_VALID ? renew(from, facts, known)
                                                 : refuse(ERR_CLIENT_CERT_REVOKED);
     /* the reply to this renewal was lost: the device still holds the old certificate */
     if (old.record->replaced_by == known->device.cert_log && is_for_key(&known->current, facts))
@@ -207,14 +229,14 @@ static struct decision decide_renewal(const struct source *from, const struct is
 static struct decision decide(const struct source *from, const struct issue_facts *facts)
 {
     assert(facts->device_id_len <= DEVICE_ID_MAX && facts->station_len <= STATION_NAME_MAX);
+    assert(facts->pending || !facts->unproven);
     struct known known;
     enum err err = learn(from, facts, &known);
     if (err != ERR_OK)
         return refuse(err);
     /* a key belongs to one device of one line, for ever, and first of all */
     if (known.has_key && !is_of_device(&known.key_cert, facts))
-        return (struct decision){
-            .admit = ADMIT_REFUSE, .err = ERR_KEY_USED, .cert = known.key_cert};
+        return refuse_key(&known.key_cert);
     if (known.has_key && is_revoked(&known.key_cert))
         return refuse(ERR_CERT_REVOKED);
     if (known.has_device && known.device.state == DEVICE_SCRAPPED)
@@ -248,10 +270,9 @@ void device_refusal_text(enum err err, const struct issue_facts *facts,
 {
     if (err != ERR_KEY_USED || owner->record == NULL)
         return;
-    writer_printf(out, "device=%.*s line=%u owner-device=%.*s owner-line=%u owner-certificate=%llu",
-                  (int)facts->device_id_len, facts->device_id, facts->line_id,
-                  (int)owner->device_id.len, (const char *)owner->device_id.ptr,
-                  owner->record->line_id, (unsigned long long)owner->log);
+    writer_printf(out, "device=%.*s line=%u ", (int)facts->device_id_len, facts->device_id,
+                  facts->line_id);
+    put_key_owner(out, owner->record->line_id, owner->device_id, owner->log);
 }
 
 /* --- inside the transaction --- */
@@ -433,9 +454,10 @@ static enum err journal_issued(struct store_txn *txn, const struct issue_facts *
 }
 
 /* What waited for its confirmation until now: a successor is revoked, the device's own certificate
- * waits no longer. But one that is replaced before it was confirmed was never in use. */
+ * waits no longer. One that renews is in use, and has proven its key; but one that is replaced before
+ * it was confirmed was never in use, and its key may never have been proven. */
 static enum err retire_waiting(struct store_txn *txn, const struct issue_facts *facts,
-                               const struct decision *decision, bool beside, uint64_t new_log)
+                               const struct decision *decision, uint64_t new_log)
 {
     struct cert_copy waiting;
     struct actor actor = actor_of(facts);
@@ -445,7 +467,12 @@ static enum err retire_waiting(struct store_txn *txn, const struct issue_facts *
     if (waiting.log != decision->device.cert_log)
         return successor_revoke(txn, &actor, &waiting, &decision->device, REASON_SUPERSEDED,
                                 new_log);
-    if (facts->pending && !beside)
+    bool is_proven = true;
+    if (facts->kind == ISSUE_RENEWAL)
+        err = key_bind(txn, &waiting);
+    else
+        err = key_is_proven(txn, &waiting, &is_proven);
+    if (err == ERR_OK && facts->kind != ISSUE_RENEWAL && (facts->pending || !is_proven))
         err = cert_revoke(txn, &actor, &waiting, REASON_SUPERSEDED, new_log);
     return err != ERR_OK ? err : pending_clear(txn, &waiting);
 }
@@ -461,10 +488,10 @@ static enum err link_issued(struct store_txn *txn, const struct issue_facts *fac
     struct actor actor = actor_of(facts);
     enum err err = ERR_OK;
     if (decision->waiting_log != 0)
-        err = retire_waiting(txn, facts, decision, beside, log);
+        err = retire_waiting(txn, facts, decision, log);
     if (err == ERR_OK && !beside)
         err = put_device(txn, facts, log, decision->device.issue_count + 1);
-    if (err == ERR_OK) /* after a successor gave its key back */
+    if (err == ERR_OK && !facts->unproven) /* after a successor gave its key back */
         err = put_key(txn, facts, log);
     if (err == ERR_OK && facts->pending)
         err = txn_pending_put(txn, facts->line_id, id_of(facts), log);
@@ -581,19 +608,6 @@ static enum err find_confirmed(struct store_txn *txn, const struct confirm_facts
     return err == ERR_NOT_FOUND ? ERR_CERT_UNKNOWN : err;
 }
 
-static enum err confirm(struct store_txn *txn, const struct confirm_facts *facts,
-                        struct device_record *device, uint64_t log)
-{
-    struct cert_copy cert;
-    struct actor actor = {
-        .protocol = facts->protocol,
-        .who = bytes_of(facts->who, facts->who_len),
-        .request_id = facts->request_id,
-    };
-    enum err err = cert_copy_get(txn, log, &cert);
-    return err != ERR_OK ? err : successor_adopt(txn, &actor, &cert, device, DEVICE_CONFIRMED);
-}
-
 static enum err confirm_refuse(struct store_txn *txn, const struct confirm_facts *facts,
                                enum err refusal)
 {
@@ -602,6 +616,8 @@ static enum err confirm_refuse(struct store_txn *txn, const struct confirm_facts
     writer_put_str(&text, err_code(refusal));
     put_request_id(&text, facts->request_id);
     writer_put_str(&text, " operation=confirm");
+    if (refusal == ERR_KEY_USED)
+        log_warn("alarm-key-already-used", "%.*s", (int)text.len, (const char *)text.buf);
     struct journal_entry entry = {
         .kind = JOURNAL_REFUSED,
         .protocol = (enum journal_protocol)facts->protocol,
@@ -615,6 +631,27 @@ static enum err confirm_refuse(struct store_txn *txn, const struct confirm_facts
     if (err == ERR_OK || err == ERR_NOT_FOUND)
         err = txn_journal(txn, &entry);
     return err != ERR_OK ? err : refusal;
+}
+
+static enum err confirm(struct store_txn *txn, const struct confirm_facts *facts,
+                        struct device_record *device, uint64_t log)
+{
+    struct cert_copy cert;
+    struct key_view key;
+    struct actor actor = {
+        .protocol = facts->protocol,
+        .who = bytes_of(facts->who, facts->who_len),
+        .request_id = facts->request_id,
+    };
+    enum err err = cert_copy_get(txn, log, &cert);
+    if (err != ERR_OK)
+        return err;
+    err = txn_key_get(txn, cert.record.spki_hash, &key);
+    if (err == ERR_OK && key_is_others(&key, cert.record.line_id, cert_device(&cert)))
+        return confirm_refuse(txn, facts, ERR_KEY_USED);
+    return err != ERR_OK && err != ERR_NOT_FOUND
+               ? err
+               : successor_adopt(txn, &actor, &cert, device, DEVICE_CONFIRMED);
 }
 
 enum err confirm_apply(struct store_txn *txn, struct store_job *job)

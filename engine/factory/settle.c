@@ -34,6 +34,8 @@ struct found {
     bool has_device;
     struct device_record device;
     uint64_t waiting_log; /* of the device; 0: none */
+    bool is_taken;        /* it waits, and its key is another device's by now: */
+    struct cert_copy owner;
 };
 
 static bool is_current(const struct found *found)
@@ -44,6 +46,17 @@ static bool is_current(const struct found *found)
 static bool is_waiting(const struct found *found)
 {
     return found->has_device && found->waiting_log == found->cert.log;
+}
+
+static enum err find_owner(struct store_txn *txn, struct found *out)
+{
+    struct key_view key;
+    const struct cert_copy *cert = &out->cert;
+    enum err err = txn_key_get(txn, cert->record.spki_hash, &key);
+    if (err != ERR_OK)
+        return err;
+    out->is_taken = key_is_others(&key, cert->record.line_id, cert_device(cert));
+    return out->is_taken ? cert_copy_get(txn, key.record->cert_log, &out->owner) : ERR_OK;
 }
 
 static enum err find(struct store_txn *txn, const struct settle_by *by, uint64_t log,
@@ -61,6 +74,8 @@ static enum err find(struct store_txn *txn, const struct settle_by *by, uint64_t
     out->has_device = err == ERR_OK;
     if (err == ERR_OK)
         err = pending_log(txn, line_id, device_id, &out->waiting_log);
+    if (err == ERR_OK && is_waiting(out))
+        err = find_owner(txn, out);
     return err == ERR_NOT_FOUND ? ERR_OK : err;
 }
 
@@ -75,6 +90,8 @@ static enum err judge_confirm(const struct found *found)
         return ERR_CERT_UNKNOWN;
     if (found->device.state == DEVICE_SCRAPPED)
         return ERR_CERT_REVOKED;
+    if (found->is_taken)
+        return ERR_KEY_USED;
     if (is_current(found))
         return found->device.state == DEVICE_CONFIRMED ? ERR_CERT_CONFIRMED : ERR_OK;
     return is_waiting(found) ? ERR_OK : ERR_CERT_CONFIRMED;
@@ -199,14 +216,20 @@ static const char *act_name(uint8_t act)
 }
 
 static enum err journal_refusal(struct store_txn *txn, const struct settle_by *by,
-                                const struct settle_item *item)
+                                const struct settle_item *item, const struct found *found)
 {
-    uint8_t buf[192];
+    uint8_t buf[JOURNAL_TEXT_MAX];
     struct writer text = writer_of(buf, sizeof(buf));
     writer_put_str(&text, err_code(item->err));
     put_request_id(&text, by->actor.request_id);
     writer_printf(&text, " operation=%s certificate=%llu", act_name(item->act),
                   (unsigned long long)item->cert_log);
+    if (item->err == ERR_KEY_USED) {
+        writer_put_u8(&text, ' ');
+        put_key_owner(&text, found->owner.record.line_id, cert_device(&found->owner),
+                      found->owner.log);
+        log_warn("alarm-key-already-used", "%.*s", (int)text.len, (const char *)text.buf);
+    }
     struct journal_entry entry = {
         .kind = JOURNAL_REFUSED,
         .protocol = (enum journal_protocol)by->actor.protocol,
@@ -228,6 +251,17 @@ static bool ends_transaction(enum err err)
     return err == ERR_STORE_FULL || err == ERR_STORE_FAILED;
 }
 
+static enum err refuse(struct store_txn *txn, const struct settle_by *by,
+                       const struct settle_item *item, struct found *found)
+{
+    enum err err = ERR_OK;
+    if (err_class_of(item->err) == ERR_CLASS_REFUSAL && !by->quiet)
+        err = journal_refusal(txn, by, item, found);
+    if (err == ERR_OK && item->err == ERR_KEY_USED)
+        err = reject(txn, &by->actor, REASON_UNSPECIFIED, found);
+    return err;
+}
+
 enum err settle_one(struct store_txn *txn, const struct settle_by *by, struct settle_item *item)
 {
     struct found found = {0};
@@ -237,10 +271,7 @@ enum err settle_one(struct store_txn *txn, const struct settle_by *by, struct se
     item->err = err;
     if (ends_transaction(err))
         return err;
-    if (err != ERR_OK)
-        return by->quiet || err_class_of(err) != ERR_CLASS_REFUSAL ? ERR_OK
-                                                                   : journal_refusal(txn, by, item);
-    err = perform(txn, &by->actor, item, &found);
+    err = err == ERR_OK ? perform(txn, &by->actor, item, &found) : refuse(txn, by, item, &found);
     if (err == ERR_OK || ends_transaction(err))
         return err;
     log_error("store-inconsistent", "err=%s operation=%s certificate=%llu", err_code(err),

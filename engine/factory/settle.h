@@ -1,8 +1,8 @@
 /* settle.h: what becomes of certificates after they are issued: confirmed, rejected, revoked,
  * released.
  *
- * Promise: each act is done once and whole, or refused for its certificate with nothing written;
- *          one refused item does not stop the others. Everything done, and every refusal of policy,
+ * Promise: each act is done once and whole, or refused for its certificate with nothing written but
+ *          what ERR_KEY_USED says; one refused item does not stop the others. Everything done, and every refusal of policy,
  *          is in the journal.
  * Owner:   the set and its items are the caller's (store_job.extra) until the job is polled back.
  * Threads: settle_apply on the writer thread, or through store_run.
@@ -19,7 +19,10 @@
  */
 enum settle_act {
     /* It becomes the device's certificate, if it was not already, in place of the one before
-     * (superseded), and the device CONFIRMED.
+     * (superseded), and the device CONFIRMED. What it confirms is also that the key is there: one
+     * that was not proven before (device.h) is the device's from now on.
+     * ERR_KEY_USED: another device has proven the key in the meantime; the certificate is rejected
+     * (SETTLE_REJECT), which is the one refusal that writes.
      * ERR_CERT_REVOKED: revoked or on hold. ERR_CERT_CONFIRMED: confirmed before, by whomever, or
      * superseded since; whether this is a retransmission the caller knows. */
     SETTLE_CONFIRM,

@@ -68,6 +68,7 @@ static enum err fill_facts(struct issuance *issuance)
         .kind = message->action == ACTION_REENROLL ? ISSUE_RENEWAL : ISSUE_NEW,
         .pending = message->waits_for_confirmation,
         .key_made = issuance->unit->made != NULL,
+        .unproven = request->pop == POP_KEY_ENCIPHERMENT && !issuance->unit->made,
         .protocol = exchange->route.proto->journal_protocol,
         .caller = (uint8_t)caller->kind,
         .device_id_len = (uint8_t)id.len,

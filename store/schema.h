@@ -65,8 +65,14 @@ struct device_record {
 };
 _Static_assert(sizeof(struct device_record) == 56, "devices layout");
 
-/* `pending`: line id (u32 BE) ‖ device id -> log number (u64). The one certificate of this device that
+/* `pending`: line id (u32 BE) ‖ device id -> pending_record. The one certificate of this device that
  * waits for its confirmation: the device's current one (a new device) or its successor to be. */
+struct pending_record {
+    uint64_t log;
+    int64_t until_s; /* nobody can confirm it later; 0: not known (rows that have the log number alone,
+                      * as they were written before there was this field) */
+};
+_Static_assert(sizeof(struct pending_record) == 16, "pending layout");
 
 /* `keys`: SHA-256 of SPKI -> key_record ‖ device id */
 struct key_record {

@@ -110,10 +110,18 @@ enum err txn_device_put(struct store_txn *txn, uint32_t line_id, struct bytes de
 enum err txn_device_del(struct store_txn *txn, uint32_t line_id, struct bytes device_id) MUST_USE;
 /* The certificate of this device that waits for its confirmation. */
 enum err txn_pending_get(struct store_txn *txn, uint32_t line_id, struct bytes device_id,
-                         uint64_t *out_log) MUST_USE;
+                         struct pending_record *out) MUST_USE;
 enum err txn_pending_put(struct store_txn *txn, uint32_t line_id, struct bytes device_id,
-                         uint64_t log) MUST_USE;
+                         const struct pending_record *record) MUST_USE;
 enum err txn_pending_del(struct store_txn *txn, uint32_t line_id, struct bytes device_id) MUST_USE;
+/* A place in the order of `pending`; {0}: before the first row. Rows may come and go meanwhile. */
+struct pending_at {
+    uint8_t key_len;
+    uint8_t key[4 + DEVICE_ID_MAX];
+};
+/* The next row. ERR_NOT_FOUND behind the last one; *at is {0} then. */
+enum err txn_pending_next(struct store_txn *txn, struct pending_at *at,
+                          struct pending_record *out) MUST_USE;
 enum err txn_key_get(struct store_txn *txn, const uint8_t spki_hash[32], struct key_view *out)
     MUST_USE;
 enum err txn_key_put(struct store_txn *txn, const uint8_t spki_hash[32],
@@ -185,7 +193,7 @@ struct commit_token reader_token(const struct store_reader *reader);
 enum err reader_device(struct store_reader *reader, uint32_t line_id, struct bytes device_id,
                        struct device_record *out) MUST_USE;
 enum err reader_pending(struct store_reader *reader, uint32_t line_id, struct bytes device_id,
-                        uint64_t *out_log) MUST_USE;
+                        struct pending_record *out) MUST_USE;
 enum err reader_key(struct store_reader *reader, const uint8_t spki_hash[32], struct key_view *out)
     MUST_USE;
 enum err reader_cert(struct store_reader *reader, uint64_t log, struct cert_view *out) MUST_USE;

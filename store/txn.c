@@ -156,27 +156,44 @@ enum err txn_device_del(struct store_txn *txn, uint32_t line_id, struct bytes de
 }
 
 enum err txn_pending_get(struct store_txn *txn, uint32_t line_id, struct bytes device_id,
-                         uint64_t *out_log)
+                         struct pending_record *out)
 {
     struct store_key key = store_key_of(line_id, device_id);
     struct bytes value;
     enum err err = get(txn, DB_PENDING, store_key_view(&key), &value);
-    if (err == ERR_OK)
-        *out_log = log_of_key(value);
-    return err;
+    return err != ERR_OK ? err : pending_copy(value, out);
 }
 
 enum err txn_pending_put(struct store_txn *txn, uint32_t line_id, struct bytes device_id,
-                         uint64_t log)
+                         const struct pending_record *record)
 {
     struct store_key key = store_key_of(line_id, device_id);
-    return put(txn, DB_PENDING, store_key_view(&key), bytes_of(&log, sizeof(log)));
+    return put(txn, DB_PENDING, store_key_view(&key), bytes_of(record, sizeof(*record)));
 }
 
 enum err txn_pending_del(struct store_txn *txn, uint32_t line_id, struct bytes device_id)
 {
     struct store_key key = store_key_of(line_id, device_id);
     return del(txn, DB_PENDING, store_key_view(&key));
+}
+
+enum err txn_pending_next(struct store_txn *txn, struct pending_at *at, struct pending_record *out)
+{
+    struct db_walk walk;
+    struct bytes key, value, before = bytes_of(at->key, at->key_len);
+    enum err err = db_walk_start(&txn->db, DB_PENDING, before, false, &walk, &key, &value);
+    if (err == ERR_OK && at->key_len != 0 && bytes_eq(key, before))
+        err = db_walk_next(&walk, &key, &value);
+    if (err == ERR_OK) {
+        assert(key.len <= sizeof(at->key));
+        at->key_len = (uint8_t)key.len;
+        memcpy(at->key, key.ptr, key.len);
+        err = pending_copy(value, out);
+    } else {
+        at->key_len = 0;
+    }
+    db_walk_end(&walk);
+    return note(txn, err);
 }
 
 enum err txn_key_get(struct store_txn *txn, const uint8_t spki_hash[32], struct key_view *out)

@@ -33,10 +33,10 @@ static enum err get_cert(const struct source *from, uint64_t log, struct cert_vi
 }
 
 static enum err get_pending(const struct source *from, uint32_t line_id, struct bytes device_id,
-                            uint64_t *out_log)
+                            struct pending_record *out)
 {
-    return from->txn ? txn_pending_get(from->txn, line_id, device_id, out_log)
-                     : reader_pending(from->reader, line_id, device_id, out_log);
+    return from->txn ? txn_pending_get(from->txn, line_id, device_id, out)
+                     : reader_pending(from->reader, line_id, device_id, out);
 }
 
 /* What the store says about the device and the key of a request. Nothing has been written when it
@@ -49,6 +49,7 @@ struct known {
     struct cert_view key_cert; /* has_key: the newest certificate for this key */
     uint64_t waiting_log;      /* the one that waits for its confirmation; 0: none */
     struct cert_view waiting;  /* waiting_log != 0 */
+    int64_t waiting_until_s;
 };
 
 struct decision {
@@ -57,7 +58,8 @@ struct decision {
     struct cert_view cert; /* ADMIT_REPEAT: the one to answer with; ERR_KEY_USED: the owner's */
     struct device_record device; /* what the device is; zeros: new */
     uint64_t waiting_log;
-    bool adopt; /* ADMIT_REPEAT: it waits, and whoever asks now does not confirm */
+    bool adopt;   /* ADMIT_REPEAT: it waits, and whoever asks now does not confirm */
+    bool prolong; /* ADMIT_REPEAT: it waits, and the new dialogue outlives what `pending` says */
 };
 
 static struct bytes id_of(const struct issue_facts *facts)
@@ -70,14 +72,23 @@ static struct decision refuse(enum err err)
     return (struct decision){.admit = ADMIT_REFUSE, .err = err};
 }
 
+/* When the dialogue of this request is over, and swept. */
+static int64_t dialogue_end_s(const struct issue_facts *facts)
+{
+    return facts->asked_s + facts->confirm_wait_s + CMP_CONFIRM_MARGIN_S;
+}
+
 static struct decision repeat(const struct issue_facts *facts, const struct known *known,
                               const struct cert_view *cert)
 {
+    bool waits = known->waiting_log == cert->log;
     return (struct decision){.admit = ADMIT_REPEAT,
                              .cert = *cert,
                              .device = known->device,
                              .waiting_log = known->waiting_log,
-                             .adopt = !facts->pending && known->waiting_log == cert->log};
+                             .adopt = !facts->pending && waits,
+                             .prolong = facts->pending && waits &&
+                                        known->waiting_until_s < dialogue_end_s(facts)};
 }
 
 static struct decision issue(const struct known *known)
@@ -116,15 +127,20 @@ static enum err must_exist(enum err err, const char *what, const struct issue_fa
 static enum err learn_device(const struct source *from, const struct issue_facts *facts,
                              struct known *out)
 {
+    struct pending_record pending;
     enum err err = get_device(from, facts->line_id, id_of(facts), &out->device);
     if (err != ERR_OK)
         return err;
     out->has_device = true;
     err = must_exist(get_cert(from, out->device.cert_log, &out->current), "certificate", facts);
     if (err == ERR_OK)
-        err = get_pending(from, facts->line_id, id_of(facts), &out->waiting_log);
+        err = get_pending(from, facts->line_id, id_of(facts), &pending);
     if (err == ERR_OK)
-        err = must_exist(get_cert(from, out->waiting_log, &out->waiting), "certificate", facts);
+        err = must_exist(get_cert(from, pending.log, &out->waiting), "certificate", facts);
+    if (err == ERR_OK) {
+        out->waiting_log = pending.log;
+        out->waiting_until_s = pending_until_s(&pending, out->waiting.record);
+    }
     return err;
 }
 
@@ -256,7 +272,7 @@ enum admit device_admit(struct store_reader *reader, const struct issue_facts *f
                         struct cert_view *out_cert, enum err *out_err)
 {
     struct decision decision = decide(&(struct source){.reader = reader}, facts);
-    if (decision.adopt) /* the answer is known, but it has to be written what it means */
+    if (decision.adopt || decision.prolong) /* the answer is known, but it has to be written what it means */
         decision = (struct decision){.admit = ADMIT_ISSUE};
     *out_cert = decision.cert;
     *out_err = decision.err;
@@ -359,6 +375,13 @@ static enum err adopt(struct store_txn *txn, const struct issue_facts *facts,
                            is_current ? (enum device_state)device->state : DEVICE_ISSUED);
 }
 
+static enum err put_pending(struct store_txn *txn, const struct issue_facts *facts, uint64_t log)
+{
+    struct pending_record pending = {.log = log,
+                                     .until_s = dialogue_end_s(facts) + facts->confirm_wait_s};
+    return txn_pending_put(txn, facts->line_id, id_of(facts), &pending);
+}
+
 static enum err apply_repeat(struct store_txn *txn, struct store_job *job,
                              const struct issue_facts *facts, struct decision *decision)
 {
@@ -374,6 +397,8 @@ static enum err apply_repeat(struct store_txn *txn, struct store_job *job,
     put_request_id(&text, facts->request_id);
     entry.text = writer_view(&text);
     enum err err = decision->adopt ? adopt(txn, facts, decision) : ERR_OK;
+    if (decision->prolong)
+        err = put_pending(txn, facts, cert->log);
     if (err == ERR_OK)
         err = txn_journal(txn, &entry);
     if (err == ERR_OK)
@@ -494,7 +519,7 @@ static enum err link_issued(struct store_txn *txn, const struct issue_facts *fac
     if (err == ERR_OK && !facts->unproven) /* after a successor gave its key back */
         err = put_key(txn, facts, log);
     if (err == ERR_OK && facts->pending)
-        err = txn_pending_put(txn, facts->line_id, id_of(facts), log);
+        err = put_pending(txn, facts, log);
     if (err == ERR_OK && !beside && old_log != 0)
         err = cert_supersede(txn, &actor, old_log, log);
     return err;

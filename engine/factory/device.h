@@ -19,6 +19,11 @@
  * A key whose pending certificate was revoked is refused, unless the device's own certificate is
  * for the same key.
  *
+ * Its confirmation comes in a dialogue, and each request that gets it has one of its own. `pending`
+ * keeps until when any of them can live, so that transaction.h can end a certificate whose dialogue
+ * was lost: twice the wait from its issuance, so that who asks again within the first wait needs no
+ * write; one who asks later has it written anew (device_admit says ISSUE then).
+ *
  * A request may leave the proof of possession to the confirmation (`unproven`: the certificate is
  * given encrypted). Such a key belongs to nobody yet: it is no device's in `keys` until the
  * certificate is confirmed, asked for again with a proof by a request that does not confirm, or used
@@ -61,6 +66,8 @@ struct issue_facts {
     uint8_t unproven; /* 1: the key is proven by the confirmation alone; then pending */
     uint32_t line_id;
     uint32_t issuer_id;
+    uint32_t confirm_wait_s; /* pending: so long does the dialogue wait */
+    int64_t asked_s;         /* by the asking core's clock */
     int64_t not_before_s;
     int64_t not_after_s;
     uint64_t current_log; /* renewal: log number of the certificate that authenticated it */

@@ -62,11 +62,19 @@ static enum err say(struct store_txn *txn, const struct actor *actor, enum journ
 
 /* --- what waits --- */
 
+int64_t pending_until_s(const struct pending_record *pending, const struct cert_record *cert)
+{
+    return pending->until_s != 0
+               ? pending->until_s
+               : cert->issued_s + 2 * CMP_CONFIRM_WAIT_MAX_S + CMP_CONFIRM_MARGIN_S;
+}
+
 enum err pending_log(struct store_txn *txn, uint32_t line_id, struct bytes device_id,
                      uint64_t *out_log)
 {
-    *out_log = 0;
-    enum err err = txn_pending_get(txn, line_id, device_id, out_log);
+    struct pending_record pending = {0};
+    enum err err = txn_pending_get(txn, line_id, device_id, &pending);
+    *out_log = pending.log;
     return err == ERR_NOT_FOUND ? ERR_OK : err;
 }
 

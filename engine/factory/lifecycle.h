@@ -35,6 +35,9 @@ enum err cert_copy_get(struct store_txn *txn, uint64_t log, struct cert_copy *ou
 /* "request=..." behind a blank when there is text already. */
 void put_request_id(struct writer *text, const char *request_id);
 
+/* Until when a certificate can be confirmed: what its row says, or the most that one of an earlier
+ * version's can mean. */
+int64_t pending_until_s(const struct pending_record *pending, const struct cert_record *cert);
 /* 0: none. */
 enum err pending_log(struct store_txn *txn, uint32_t line_id, struct bytes device_id,
                      uint64_t *out_log) MUST_USE;

@@ -2,6 +2,7 @@
 
 #include <assert.h>
 
+#include "base/log.h"
 #include "factory/lifecycle.h"
 #include "factory/settle.h"
 
@@ -95,6 +96,54 @@ static enum err next_expired(struct store_txn *txn, int64_t now_s, struct transa
     return err;
 }
 
+/* Has its time passed, with no dialogue that ended it? */
+static enum err is_lost(struct store_txn *txn, const struct pending_record *pending, int64_t now_s,
+                        bool *out)
+{
+    struct cert_view cert;
+    *out = pending->until_s != 0 && pending->until_s <= now_s;
+    if (pending->until_s != 0)
+        return ERR_OK;
+    enum err err = txn_cert_get(txn, pending->log, &cert);
+    if (err == ERR_OK)
+        *out = pending_until_s(pending, cert.record) <= now_s;
+    return err == ERR_NOT_FOUND ? ERR_INTERNAL : err;
+}
+
+static enum err reject_lost(struct store_txn *txn, struct sweep_set *set, uint64_t log)
+{
+    struct settle_by by = {
+        .actor = {.protocol = PROTOCOL_CMP, .why = BYTES_LIT("confirm-time-passed")},
+        .quiet = true,
+    };
+    struct settle_item item = {
+        .cert_log = log, .act = SETTLE_REJECT, .reason = REASON_UNSPECIFIED};
+    enum err err = settle_one(txn, &by, &item);
+    if (err == ERR_OK && item.err == ERR_OK) {
+        set->rejected++;
+        log_warn("pending-lost", "certificate=%llu had no dialogue on record",
+                 (unsigned long long)log);
+    }
+    return err;
+}
+
+static enum err sweep_pending(struct store_txn *txn, struct sweep_set *set, int64_t now_s)
+{
+    enum err err = ERR_OK;
+    for (uint32_t i = 0; i < SWEEP_PENDING_MAX && err == ERR_OK; i++) {
+        struct pending_record pending;
+        bool lost = false;
+        err = txn_pending_next(txn, &set->at, &pending);
+        if (err == ERR_OK)
+            err = is_lost(txn, &pending, now_s, &lost);
+        if (err == ERR_OK && lost)
+            err = reject_lost(txn, set, pending.log);
+        if (err == ERR_INTERNAL) /* a row that cannot be read does not hide those behind it */
+            err = ERR_OK;
+    }
+    return err;
+}
+
 enum err sweep_apply(struct store_txn *txn, struct store_job *job)
 {
     const struct sweep_facts *facts = (const void *)job->facts;
@@ -117,6 +166,8 @@ enum err sweep_apply(struct store_txn *txn, struct store_job *job)
     }
     set->more = err == ERR_OK;
     /* a row that cannot be read: what was done before it stands, the next sweep says so */
+    if (err == ERR_NOT_FOUND)
+        err = sweep_pending(txn, set, facts->now_s);
     if (err == ERR_NOT_FOUND || (err == ERR_INTERNAL && set->done != 0))
         err = ERR_OK;
     return err;

@@ -2,7 +2,10 @@
  * of those that nobody finishes.
  *
  * Promise: the rows of a set are written all or none. A transaction that expires is ended once:
- * what still waits for its confirmation is rejected (settle.h) in the same commit that forgets it.
+ *          what still waits for its confirmation is rejected (settle.h) in the same commit that
+ *          forgets it.
+ *          A certificate that waits without a transaction (a crash came between the two commits)
+ *          is rejected likewise, but not before any dialogue about it must have ended (device.h).
  * Owner:   sets are the caller's (store_job.extra) until the job is polled back.
  * Threads: apply functions on the writer thread, or through store_run.
  * Errors:  ERR_TRANSACTION_IN_USE; ERR_STORE_FULL, ERR_STORE_FAILED, ERR_INTERNAL.
@@ -45,6 +48,9 @@ enum err transactions_apply(struct store_txn *txn, struct store_job *job);
 
 /* A sweep ends after the row that reaches this many certificates, so that no commit takes long. */
 #define SWEEP_CERTS_MAX CMP_REQUESTS_PER_MESSAGE_MAX
+/* Rows of `pending` that a sweep looks at when nothing else has expired: it goes on where the one
+ * before it stopped, and begins again after the last row. */
+#define SWEEP_PENDING_MAX 256
 
 /* job->facts. */
 struct sweep_facts {
@@ -58,14 +64,15 @@ struct sweep_set {
      * returns how many. Pure; runs on the writer thread. */
     uint32_t (*pending)(struct bytes data, uint8_t state, uint64_t out_logs[], uint32_t max,
                         uint32_t *out_line_id);
-    uint32_t done;     /* out: rows deleted */
-    uint32_t rejected; /* out: certificates revoked */
+    struct pending_at at; /* how far `pending` was looked through; the caller's between sweeps */
+    uint32_t done;        /* out: rows deleted */
+    uint32_t rejected;    /* out: certificates revoked */
     bool more;         /* out: there are more that have expired */
 };
 
 /* store_job.apply: deletes expired rows and rejects what waits in them (REASON_UNSPECIFIED; the
  * journal says confirm-time-passed). What was confirmed or revoked meanwhile is left as it is,
- * without a word. */
+ * without a word. Then, when no more have expired, what waits and has no transaction. */
 enum err sweep_apply(struct store_txn *txn, struct store_job *job);
 
 #endif

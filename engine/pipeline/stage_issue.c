@@ -45,7 +45,7 @@ void stage_verify(struct core *core, struct issuance *slots[], enum verdict verd
     }
 }
 
-static enum err fill_facts(struct issuance *issuance)
+static enum err fill_facts(const struct core *core, struct issuance *issuance)
 {
     const struct exchange *exchange = issuance->exchange;
     const struct proto_message *message = issuance->unit->message;
@@ -76,6 +76,8 @@ static enum err fill_facts(struct issuance *issuance)
         .line_name_len = (uint8_t)strlen(line->name),
         .line_id = line->line_id,
         .issuer_id = line->ca->issuer_id,
+        .confirm_wait_s = line->proto.cmp ? line->proto.cmp->confirm_wait_s : 0,
+        .asked_s = core->now_s,
         .current_log = caller->cert_log,
     };
     memcpy(facts->device_id, id.id, id.len);
@@ -101,7 +103,7 @@ static enum verdict admit_one(struct core *core, struct issuance *issuance)
     char detail[128] = "";
     issuance->err = profile_check(exchange->line->profile, issuance->request, detail);
     if (issuance->err == ERR_OK) {
-        issuance->err = fill_facts(issuance);
+        issuance->err = fill_facts(core, issuance);
     }
     if (issuance->err != ERR_OK) {
         struct proto_outcome *outcome = &issuance->unit->outcomes[issuance->index];

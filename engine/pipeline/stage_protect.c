@@ -414,7 +414,7 @@ static void sweep(struct core *core)
                   sweep_due);
         return;
     }
-    core->sweep = (struct sweep_set){.pending = proto_cmp.pending};
+    core->sweep.pending = proto_cmp.pending; /* the rest goes on where it was */
     struct sweep_facts facts = {.now_s = core->now_s, .max = SWEEP_ROWS_MAX};
     job->apply = sweep_apply;
     job->extra = &core->sweep;

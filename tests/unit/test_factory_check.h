@@ -15,10 +15,10 @@ struct check {
 
 static inline uint64_t check_pending(struct store_reader *reader, uint32_t line_id, struct bytes id)
 {
-    uint64_t log = 0;
-    enum err err = reader_pending(reader, line_id, id, &log);
+    struct pending_record pending = {0};
+    enum err err = reader_pending(reader, line_id, id, &pending);
     assert_true(err == ERR_OK || err == ERR_NOT_FOUND);
-    return log;
+    return pending.log;
 }
 
 static inline bool check_cert(void *ctx, const struct cert_view *cert)

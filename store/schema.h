@@ -87,7 +87,7 @@ _Static_assert(sizeof(struct key_record) == 16, "keys layout");
 /* `lines`: name -> line_record. A line's id is given once and never reused. */
 struct line_record {
     uint16_t version;
-    uint16_t reserved;
+    uint16_t waiting; /* rows of `transactions` of this line with TRANSACTION_WAITS */
     uint32_t line_id;
     uint64_t issued;
     uint64_t refused;
@@ -136,6 +136,8 @@ struct journal_record {
 _Static_assert(sizeof(struct journal_record) == 72, "journal layout");
 
 /* `transactions`: protocol (u8) ‖ line id (u32 BE) ‖ transaction id -> opaque to the store, prefixed: */
+#define TRANSACTION_WAITS 0x80 /* in state: waits for an operator, and is counted in its line_record.
+                                * The rest of state is the protocol's. */
 struct transaction_record {
     uint16_t version;
     uint8_t protocol; /* enum journal_protocol */

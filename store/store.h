@@ -158,6 +158,9 @@ enum err txn_transaction_get(struct store_txn *txn, struct bytes key, struct tra
 enum err txn_transaction_put(struct store_txn *txn, struct bytes key,
                              const struct transaction_record *record, struct bytes data) MUST_USE;
 enum err txn_transaction_del(struct store_txn *txn, struct bytes key) MUST_USE;
+/* How many rows of this key's line have TRANSACTION_WAITS (put and del keep the count). ERR_NOT_FOUND:
+ * the key names no line; no row with it can have that. */
+enum err txn_transactions_waiting(struct store_txn *txn, struct bytes key, uint32_t *out) MUST_USE;
 /* The one that expired first, if its expiry <= now_s; else ERR_NOT_FOUND. The key is a copy, the data
  * a view until the next write. */
 enum err txn_transaction_next_expired(struct store_txn *txn, int64_t now_s,

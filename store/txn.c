@@ -1,5 +1,6 @@
 /* The write transaction: typed records on top of the tables, and the state that goes with it. */
 #include "base/clock.h"
+#include "base/log.h"
 #include "store/internal.h"
 
 enum err store_txn_begin(struct store *store, struct store_txn **out)
@@ -454,16 +455,56 @@ static enum err expiry_del(struct store_txn *txn, int64_t expiry_s, struct bytes
     return del(txn, DB_EXPIRIES, bytes_of(expiry.data, expiry.len));
 }
 
+static enum err line_of_transaction(struct store_txn *txn, struct bytes key, struct line_slot **out)
+{
+    struct bytes protocol, line;
+    if (!bytes_get(&key, 1, &protocol) || !bytes_get(&key, sizeof(uint32_t), &line))
+        return ERR_NOT_FOUND;
+    return line_load_by_id(txn, load_be32(line.ptr), out);
+}
+
+enum err txn_transactions_waiting(struct store_txn *txn, struct bytes key, uint32_t *out)
+{
+    struct line_slot *slot;
+    enum err err = line_of_transaction(txn, key, &slot);
+    if (err == ERR_OK)
+        *out = slot->record.waiting;
+    return err;
+}
+
+static enum err count_waiting(struct store_txn *txn, struct bytes key, uint8_t old_state,
+                              uint8_t new_state)
+{
+    struct line_slot *slot;
+    bool was = (old_state & TRANSACTION_WAITS) != 0, is = (new_state & TRANSACTION_WAITS) != 0;
+    if (was == is)
+        return ERR_OK;
+    enum err err = line_of_transaction(txn, key, &slot);
+    if (err != ERR_OK)
+        return err;
+    uint16_t *waiting = &slot->record.waiting;
+    assert(!is || *waiting < UINT16_MAX); /* whoever puts keeps to WAITING_PER_LINE_MAX */
+    if (was && *waiting == 0)
+        log_error("store-inconsistent", "line=%s counts none of the requests that wait", slot->name);
+    else
+        *waiting = (uint16_t)(*waiting + (is ? 1 : -1));
+    slot->dirty = true;
+    return ERR_OK;
+}
+
 enum err txn_transaction_put(struct store_txn *txn, struct bytes key,
                              const struct transaction_record *record, struct bytes data)
 {
     assert(key.len >= 1 && key.len <= TRANSACTION_KEY_MAX && record->data_len == data.len);
-    struct transaction_record old;
+    struct transaction_record old = {0};
     struct bytes old_data;
     enum err err = txn_transaction_get(txn, key, &old, &old_data);
     bool moves = err == ERR_OK && old.expiry_s != record->expiry_s;
     bool is_new = err == ERR_NOT_FOUND;
     if (err != ERR_OK && !is_new)
+        return err;
+    err = count_waiting(txn, key, old.state, record->state);
+    if (err != ERR_OK)
         return err;
     if (moves)
         err = expiry_del(txn, old.expiry_s, key);
@@ -481,6 +522,8 @@ enum err txn_transaction_del(struct store_txn *txn, struct bytes key)
     struct transaction_record old;
     struct bytes old_data;
     enum err err = txn_transaction_get(txn, key, &old, &old_data);
+    if (err == ERR_OK)
+        err = count_waiting(txn, key, old.state, 0);
     if (err == ERR_OK)
         err = expiry_del(txn, old.expiry_s, key);
     return err != ERR_OK ? err : del(txn, DB_TRANSACTIONS, key);

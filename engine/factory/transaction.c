@@ -33,12 +33,47 @@ static enum err look(struct store_txn *txn, struct transaction_row *row)
     return ERR_OK;
 }
 
+static bool waits(const struct transaction_row *row)
+{
+    return (row->state & TRANSACTION_WAITS) != 0;
+}
+
+/* May as many more wait? */
+static enum err look_for_room(struct store_txn *txn, const struct transaction_row *row,
+                              uint32_t more)
+{
+    uint32_t count;
+    enum err err = txn_transactions_waiting(txn, row_key(row), &count);
+    if (err != ERR_OK)
+        return err == ERR_NOT_FOUND ? ERR_INTERNAL : err;
+    return count + more <= WAITING_PER_LINE_MAX ? ERR_OK : ERR_WAITING_FULL;
+}
+
+/* One that waited uncounted goes on so: it was let in before there was a limit. */
+static enum err state_to_put(struct store_txn *txn, const struct transaction_row *row,
+                             uint8_t *out_state)
+{
+    struct transaction_record there;
+    struct bytes data;
+    *out_state = row->state;
+    if (!waits(row))
+        return ERR_OK;
+    enum err err = txn_transaction_get(txn, row_key(row), &there, &data);
+    if (err == ERR_OK && (there.state | TRANSACTION_WAITS) == row->state)
+        *out_state = there.state;
+    return err == ERR_NOT_FOUND ? ERR_OK : err;
+}
+
 static enum err put_row(struct store_txn *txn, const struct transaction_row *row, uint8_t protocol)
 {
+    uint8_t state;
+    enum err err = state_to_put(txn, row, &state);
+    if (err != ERR_OK)
+        return err;
     struct transaction_record record = {
         .version = STORE_SCHEMA_VERSION,
         .protocol = protocol,
-        .state = row->state,
+        .state = state,
         .data_len = (uint32_t)row->data.len,
         .expiry_s = row->expiry_s,
     };
@@ -49,11 +84,15 @@ enum err transactions_apply(struct store_txn *txn, struct store_job *job)
 {
     const struct transaction_set *set = job->extra;
     enum err err = ERR_OK;
+    uint32_t more = 0;
     assert(set->count <= TRANSACTION_ROWS_MAX);
     for (uint32_t i = 0; i < set->count && err == ERR_OK; i++) {
-        set->rows[i].kept = false;
+        struct transaction_row *row = &set->rows[i];
+        row->kept = false;
         if (set->only_new)
-            err = look(txn, &set->rows[i]);
+            err = look(txn, row);
+        if (err == ERR_OK && set->only_new && waits(row) && !row->kept)
+            err = look_for_room(txn, row, ++more);
     }
     for (uint32_t i = 0; i < set->count && err == ERR_OK; i++)
         if (!set->rows[i].kept)

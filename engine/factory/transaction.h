@@ -8,8 +8,8 @@
  *          is rejected likewise, but not before any dialogue about it must have ended (device.h).
  * Owner:   sets are the caller's (store_job.extra) until the job is polled back.
  * Threads: apply functions on the writer thread, or through store_run.
- * Errors:  ERR_TRANSACTION_IN_USE; ERR_STORE_FULL, ERR_STORE_FAILED, ERR_INTERNAL.
- * Limits:  TRANSACTION_ROWS_MAX; SWEEP_CERTS_MAX.
+ * Errors:  ERR_TRANSACTION_IN_USE, ERR_WAITING_FULL; ERR_STORE_FULL, ERR_STORE_FAILED, ERR_INTERNAL.
+ * Limits:  TRANSACTION_ROWS_MAX; SWEEP_CERTS_MAX; WAITING_PER_LINE_MAX.
  */
 #ifndef CERTMILL_FACTORY_TRANSACTION_H
 #define CERTMILL_FACTORY_TRANSACTION_H
@@ -23,7 +23,7 @@
 struct transaction_row {
     uint8_t key_len; /* 1..TRANSACTION_KEY_MAX */
     uint8_t key[TRANSACTION_KEY_MAX];
-    uint8_t state;
+    uint8_t state;    /* with TRANSACTION_WAITS (schema.h): one of WAITING_PER_LINE_MAX */
     bool kept;        /* out, only_new: this very row was there already and stays: answer from it */
     int64_t expiry_s; /* >= 0 */
     struct bytes data;
@@ -39,11 +39,14 @@ struct transaction_set {
      * and waits to be swept, since it still says what to reject;
      *   - with the same mark, alive: the same request came twice and the other one was first. Its
      * row stays and `kept` says so: its stored answer is the one to give;
-     *   - with the same mark, expired: written over. */
+     *   - with the same mark, expired: written over.
+     * A row that would wait for an operator where as many do as may: ERR_WAITING_FULL, nothing is
+     * written. */
     bool only_new;
 };
 
-/* store_job.apply: puts all rows. No facts. */
+/* store_job.apply: puts all rows. No facts. A row that waited uncounted (earlier versions did not
+ * count) and waits still is not counted either. */
 enum err transactions_apply(struct store_txn *txn, struct store_job *job);
 
 /* A sweep ends after the row that reaches this many certificates, so that no commit takes long. */

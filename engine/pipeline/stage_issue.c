@@ -53,16 +53,10 @@ static enum err fill_facts(const struct core *core, struct issuance *issuance)
     const struct cert_request *request = issuance->request;
     struct issue_facts *facts = &issuance->facts;
     struct identity id;
-    enum err err = identity_find(line->device_id, request->subject, request->san, &id);
+    const struct caller *caller = &issuance->unit->caller;
+    enum err err = caller_check_identity(exchange, caller, request, &id);
     if (err != ERR_OK) {
         return err;
-    }
-    const struct caller *caller = &issuance->unit->caller;
-    if (caller->kind == CALLER_VENDOR || caller->kind == CALLER_DEVICE) {
-        if (!bytes_eq(bytes_of(id.id, id.len),
-                      bytes_of(caller->device_id, caller->device_id_len))) {
-            return ERR_IDENTITY_MISMATCH;
-        }
     }
     *facts = (struct issue_facts){
         .kind = message->action == ACTION_REENROLL ? ISSUE_RENEWAL : ISSUE_NEW,

@@ -148,6 +148,31 @@ def test_a_poll_that_ends_the_wait_comes_again():
         assert len(certificates(app)) == 1
 
 
+def test_a_full_line_lets_nobody_more_wait():
+    """WAITING_PER_LINE_MAX (limits.h) requests wait but one: who comes last is told so, until somebody is through."""
+    with make() as app:
+        app.stop()
+        run([cm.BIN / "wait_many", app.dir / "store", "held", 9999])
+        app.start()
+        first = m.ir(m.Request(new_key(), "fits"), mac())
+        waits = m.exchange(app, first, "held")
+        assert waits.status == m.WAITING
+        more = m.ir(m.Request(new_key(), "does-not"), mac())
+        for _ in range(2):
+            refused = m.exchange(app, more, "held")
+            assert (refused.body, refused.fails) == ("error", ["systemUnavail"]) and refused.code == "waiting-full"
+            app.kill()
+            app.start()
+        # the line is full for those who wait; who waits already polls, or gives up
+        assert post(app, first.der(), "held") == waits.der
+        poll = m.pollreq(waits, first)
+        polled = m.exchange(app, poll, "held")
+        assert polled.body == "pollRep"
+        assert m.exchange(app, m.ir(m.Request(new_key(), "elsewhere"), mac())).cert is not None
+        assert m.exchange(app, m.error(polled, first), "held").body == "pkiconf"
+        assert m.exchange(app, more, "held").status == m.WAITING
+
+
 def at_once(app, ders, line="line1"):
     """Sends each on a connection of its own (connections go to the cores in turn), all at the same instant."""
     socks = [m.connect(app) for _ in ders]

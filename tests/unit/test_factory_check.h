@@ -84,6 +84,19 @@ static inline bool check_listed(void *ctx, struct bytes serial, const struct rev
     return true;
 }
 
+struct check_line {
+    const struct fixture *fx;
+    uint64_t waiting; /* of line-a */
+};
+
+static inline bool check_line(void *ctx, struct bytes name, const struct line_record *line)
+{
+    const struct check_line *check = ctx;
+    (void)name;
+    assert_int_equal(line->waiting, line->line_id == check->fx->line_a ? check->waiting : 0);
+    return true;
+}
+
 /* Every transaction has its expiry and no other, every pending row a certificate (counted before).
  */
 static inline void check_tables(struct fixture *fx, uint64_t waiting)
@@ -91,6 +104,7 @@ static inline void check_tables(struct fixture *fx, uint64_t waiting)
     struct db_txn txn;
     struct db_walk walk;
     struct bytes key, value;
+    struct check_line line = {.fx = fx};
     assert_int_equal(db_begin(&fx->store->db, true, &txn), ERR_OK);
     assert_int_equal(db_entries(&txn, DB_PENDING), waiting);
     assert_int_equal(db_entries(&txn, DB_EXPIRIES), db_entries(&txn, DB_TRANSACTIONS));
@@ -104,9 +118,13 @@ static inline void check_tables(struct fixture *fx, uint64_t waiting)
         assert_int_equal(db_get(&txn, DB_TRANSACTIONS, id, &row), ERR_OK);
         assert_int_equal(transaction_split(row, &record, &data), ERR_OK);
         assert_int_equal(record.expiry_s, expiry_s);
+        line.waiting += (record.state & TRANSACTION_WAITS) != 0;
     }
     db_walk_end(&walk);
     db_abort(&txn);
+    struct store_reader *reader = fixture_reader(fx);
+    assert_int_equal(reader_lines_each(reader, check_line, &line), ERR_OK);
+    fixture_reader_done(reader);
 }
 
 static inline void check_whole(struct fixture *fx)

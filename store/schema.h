@@ -164,10 +164,11 @@ enum crl_reason { /* RFC 5280 5.3.1; 7 is not used */
     REASON_AA_COMPROMISE = 10,
 };
 
+#define REVOKED_MARK_LEN 5
 struct revoked_record {
     uint16_t version;
     uint8_t reason; /* enum crl_reason */
-    uint8_t reserved[5];
+    uint8_t mark[REVOKED_MARK_LEN]; /* of what asked for it (settle.h); zeros: none */
     int64_t time_s;
     uint64_t cert_log;
 };

@@ -145,6 +145,8 @@ enum err txn_line_count(struct store_txn *txn, uint32_t line_id, uint64_t issued
     MUST_USE;
 enum err txn_revoked_put(struct store_txn *txn, uint32_t issuer_id, struct bytes serial,
                          const struct revoked_record *record) MUST_USE;
+enum err txn_revoked_get(struct store_txn *txn, uint32_t issuer_id, struct bytes serial,
+                         struct revoked_record *out) MUST_USE;
 enum err txn_revoked_del(struct store_txn *txn, uint32_t issuer_id, struct bytes serial) MUST_USE;
 /* In place of the one before. der: not a view into this store; may be large (some 40 bytes for each
  * entry), and the commit that carries it takes as long as writing it does. */

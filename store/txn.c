@@ -418,6 +418,15 @@ enum err txn_revoked_put(struct store_txn *txn, uint32_t issuer_id, struct bytes
     return put(txn, DB_REVOKED, store_key_view(&key), bytes_of(record, sizeof(*record)));
 }
 
+enum err txn_revoked_get(struct store_txn *txn, uint32_t issuer_id, struct bytes serial,
+                         struct revoked_record *out)
+{
+    struct store_key key = store_key_of(issuer_id, serial);
+    struct bytes value;
+    enum err err = get(txn, DB_REVOKED, store_key_view(&key), &value);
+    return err != ERR_OK ? err : record_copy("revoked", value, out, sizeof(*out));
+}
+
 enum err txn_revoked_del(struct store_txn *txn, uint32_t issuer_id, struct bytes serial)
 {
     struct store_key key = store_key_of(issuer_id, serial);

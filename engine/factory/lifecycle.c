@@ -125,6 +125,8 @@ enum err cert_revoke(struct store_txn *txn, const struct actor *actor, struct ce
     };
     char detail[96];
     struct writer text = writer_of(detail, sizeof(detail) - 1);
+    if (actor->mark != NULL)
+        memcpy(revoked.mark, actor->mark, sizeof(revoked.mark));
     writer_printf(&text, "reason=%s", crl_reason_name(reason));
     if (replaced_by != 0) {
         cert->record.replaced_by = replaced_by;

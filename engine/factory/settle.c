@@ -166,9 +166,12 @@ static enum err revoke_successor(struct store_txn *txn, const struct actor *acto
                             reason == REASON_HOLD ? REASON_CESSATION : reason, 0);
 }
 
-static enum err revoke(struct store_txn *txn, const struct actor *actor, uint8_t reason,
+static enum err revoke(struct store_txn *txn, const struct actor *by, const struct settle_item *item,
                        struct found *found)
 {
+    uint8_t reason = item->reason;
+    struct actor marked = *by, *actor = &marked;
+    marked.mark = item->mark;
     struct cert_copy *cert = &found->cert;
     struct device_record *device = &found->device;
     bool has_successor = found->waiting_log != 0 && found->waiting_log != cert->log;
@@ -195,7 +198,7 @@ static enum err perform(struct store_txn *txn, const struct actor *actor,
     case SETTLE_REJECT:
         return reject(txn, actor, item->reason, found);
     case SETTLE_REVOKE:
-        return revoke(txn, actor, item->reason, found);
+        return revoke(txn, actor, item, found);
     case SETTLE_RELEASE:
         return cert_release(txn, actor, &found->cert);
     }
@@ -262,8 +265,27 @@ static enum err refuse(struct store_txn *txn, const struct settle_by *by,
     return err;
 }
 
+/* Did this very item revoke it? */
+static enum err find_done(struct store_txn *txn, const struct settle_item *item,
+                          const struct found *found, bool *out)
+{
+    static const uint8_t none[REVOKED_MARK_LEN];
+    const struct cert_record *record = &found->cert.record;
+    struct revoked_record revoked;
+    *out = false;
+    if (item->act != SETTLE_REVOKE || item->err != ERR_CERT_REVOKED ||
+        memcmp(item->mark, none, sizeof(none)) == 0)
+        return ERR_OK;
+    enum err err =
+        txn_revoked_get(txn, record->issuer_id, BYTES_ARRAY(record->serial), &revoked);
+    *out = err == ERR_OK && revoked.reason == item->reason &&
+           memcmp(revoked.mark, item->mark, sizeof(none)) == 0;
+    return err == ERR_NOT_FOUND ? ERR_OK : err;
+}
+
 enum err settle_one(struct store_txn *txn, const struct settle_by *by, struct settle_item *item)
 {
+    bool is_done = false;
     struct found found = {0};
     enum err err = find(txn, by, item->cert_log, &found);
     if (err == ERR_OK)
@@ -271,7 +293,15 @@ enum err settle_one(struct store_txn *txn, const struct settle_by *by, struct se
     item->err = err;
     if (ends_transaction(err))
         return err;
-    err = err == ERR_OK ? perform(txn, &by->actor, item, &found) : refuse(txn, by, item, &found);
+    err = find_done(txn, item, &found, &is_done);
+    if (err != ERR_OK)
+        return err;
+    if (is_done)
+        item->err = ERR_OK;
+    else if (item->err == ERR_OK)
+        err = perform(txn, &by->actor, item, &found);
+    else
+        err = refuse(txn, by, item, &found);
     if (err == ERR_OK || ends_transaction(err))
         return err;
     log_error("store-inconsistent", "err=%s operation=%s certificate=%llu", err_code(err),

@@ -36,7 +36,8 @@ enum settle_act {
      * one on hold, and the device is REVOKED if it is its current certificate. A pending successor
      * of the current certificate is revoked with it (REASON_CESSATION for a hold): it was asked for
      * on the word of that certificate. ERR_CERT_REVOKED: revoked before (or on hold, put on hold
-     * again). ERR_BAD_REQUEST: no reason to revoke for: 7, 8, > 10. */
+     * again), unless by this very item: then it is done, and nothing is written. ERR_BAD_REQUEST: no
+     * reason to revoke for: 7, 8, > 10. */
     SETTLE_REVOKE,
     /* Takes a hold back: valid, or superseded when it has a successor. ERR_BAD_REQUEST: not on
      * hold, ERR_CERT_REVOKED: revoked for good. */
@@ -47,6 +48,9 @@ struct settle_item {
     uint64_t cert_log;
     uint8_t act;    /* enum settle_act */
     uint8_t reason; /* enum crl_reason: of SETTLE_REJECT (not REASON_HOLD) and SETTLE_REVOKE */
+    /* Of SETTLE_REVOKE: tells an item of a request from others, also of the same request, so that
+     * what comes again after a crash, with its answer not on record, is known. Zeros: none. */
+    uint8_t mark[REVOKED_MARK_LEN];
     enum err err;   /* out */
 };
 

@@ -58,6 +58,9 @@
 #define CMP_CRL_MAX                  (512 * 1024) /* octets of a revocation list in a message */
 #define CMP_SEALED_MAX               8    /* certificates of a message that are given encrypted */
 #define CMP_ANNOUNCE_MAX             16   /* listeners that are told of a CA's new key */
+#define CMP_CONFIRM_WAIT_MAX_S       (30 * 86400) /* until a certificate must be confirmed */
+#define CMP_CONFIRM_MARGIN_S         120  /* and how much later, at least, it is taken back unasked */
+#define WAITING_PER_LINE_MAX         10000 /* requests that wait for an operator, some 6 kB each */
 #define CMP_SECRET_MIN               12 /* octets of a shared secret */
 #define CMP_SECRET_MAX               128
 
@@ -161,6 +164,8 @@ static_assert((STORE_JOBS_PER_CORE_MAX & (STORE_JOBS_PER_CORE_MAX - 1)) == 0, "r
 static_assert((VERIFY_BOARD_MAX & (VERIFY_BOARD_MAX - 1)) == 0, "ring size");
 static_assert((RECV_BUFFERS_PER_CORE & (RECV_BUFFERS_PER_CORE - 1)) == 0, "ring size");
 static_assert(EXCHANGES_RESERVE < EXCHANGES_PER_CORE_MAX / 2, "the reserve is the smaller part");
+static_assert(WAITING_PER_LINE_MAX + CMP_REQUESTS_PER_MESSAGE_MAX <= 0xffff, "their count has 16 bits");
+static_assert(CMP_CONFIRM_MARGIN_S * 1000 >= 4 * EXCHANGE_DEADLINE_MS, "what is on its way has arrived");
 static_assert(EXCHANGE_DEADLINE_MS >= SIGN_DEADLINE_MS, "a signer's answer still finds its exchange");
 static_assert(CA_CERTS_MAX >= CERT_CHAIN_MAX + CA_PREVIOUS_MAX + 2, "its chain, its past, two links");
 static_assert(CRL_DER_MAX < 1ull << 32, "a CRL's length has four octets");

@@ -136,6 +136,7 @@ enum err key_view_of(struct bytes value, struct key_view *out) MUST_USE;
 enum err journal_view_of(struct bytes value, struct journal_view *out) MUST_USE;
 /* Copies a record of fixed size whose first field is its version. */
 enum err record_copy(const char *table, struct bytes value, void *out, size_t len) MUST_USE;
+enum err pending_copy(struct bytes value, struct pending_record *out) MUST_USE;
 enum err transaction_split(struct bytes value, struct transaction_record *out,
                            struct bytes *out_data) MUST_USE;
 enum err crl_split(struct bytes value, struct crl_record *out, struct bytes *out_der) MUST_USE;

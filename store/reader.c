@@ -75,14 +75,12 @@ enum err reader_device(struct store_reader *reader, uint32_t line_id, struct byt
 }
 
 enum err reader_pending(struct store_reader *reader, uint32_t line_id, struct bytes device_id,
-                        uint64_t *out_log)
+                        struct pending_record *out)
 {
     struct store_key key = store_key_of(line_id, device_id);
     struct bytes value;
     enum err err = get(reader, DB_PENDING, store_key_view(&key), &value);
-    if (err == ERR_OK)
-        *out_log = log_of_key(value);
-    return err;
+    return err != ERR_OK ? err : pending_copy(value, out);
 }
 
 enum err reader_key(struct store_reader *reader, const uint8_t spki_hash[32], struct key_view *out)

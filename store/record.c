@@ -64,6 +64,16 @@ enum err record_copy(const char *table, struct bytes value, void *out, size_t le
     return ERR_OK;
 }
 
+enum err pending_copy(struct bytes value, struct pending_record *out)
+{
+    struct pending_record record = {0};
+    if (value.len != sizeof(record.log) && value.len != sizeof(record))
+        return malformed("pending", value.len);
+    memcpy(&record, value.ptr, value.len);
+    *out = record;
+    return ERR_OK;
+}
+
 enum err transaction_split(struct bytes value, struct transaction_record *out,
                            struct bytes *out_data)
 {

@@ -65,8 +65,14 @@ struct device_record {
 };
 _Static_assert(sizeof(struct device_record) == 56, "devices layout");
 
-/* `pending`: line id (u32 BE) ‖ device id -> log number (u64). The one certificate of this device that
+/* `pending`: line id (u32 BE) ‖ device id -> pending_record. The one certificate of this device that
  * waits for its confirmation: the device's current one (a new device) or its successor to be. */
+struct pending_record {
+    uint64_t log;
+    int64_t until_s; /* nobody can confirm it later; 0: not known (rows that have the log number alone,
+                      * as they were written before there was this field) */
+};
+_Static_assert(sizeof(struct pending_record) == 16, "pending layout");
 
 /* `keys`: SHA-256 of SPKI -> key_record ‖ device id */
 struct key_record {
@@ -81,7 +87,7 @@ _Static_assert(sizeof(struct key_record) == 16, "keys layout");
 /* `lines`: name -> line_record. A line's id is given once and never reused. */
 struct line_record {
     uint16_t version;
-    uint16_t reserved;
+    uint16_t waiting; /* rows of `transactions` of this line with TRANSACTION_WAITS */
     uint32_t line_id;
     uint64_t issued;
     uint64_t refused;
@@ -130,6 +136,8 @@ struct journal_record {
 _Static_assert(sizeof(struct journal_record) == 72, "journal layout");
 
 /* `transactions`: protocol (u8) ‖ line id (u32 BE) ‖ transaction id -> opaque to the store, prefixed: */
+#define TRANSACTION_WAITS 0x80 /* in state: waits for an operator, and is counted in its line_record.
+                                * The rest of state is the protocol's. */
 struct transaction_record {
     uint16_t version;
     uint8_t protocol; /* enum journal_protocol */
@@ -156,10 +164,11 @@ enum crl_reason { /* RFC 5280 5.3.1; 7 is not used */
     REASON_AA_COMPROMISE = 10,
 };
 
+#define REVOKED_MARK_LEN 5
 struct revoked_record {
     uint16_t version;
     uint8_t reason; /* enum crl_reason */
-    uint8_t reserved[5];
+    uint8_t mark[REVOKED_MARK_LEN]; /* of what asked for it (settle.h); zeros: none */
     int64_t time_s;
     uint64_t cert_log;
 };

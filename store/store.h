@@ -111,10 +111,18 @@ enum err txn_device_put(struct store_txn *txn, uint32_t line_id, struct bytes de
 enum err txn_device_del(struct store_txn *txn, uint32_t line_id, struct bytes device_id) MUST_USE;
 /* The certificate of this device that waits for its confirmation. */
 enum err txn_pending_get(struct store_txn *txn, uint32_t line_id, struct bytes device_id,
-                         uint64_t *out_log) MUST_USE;
+                         struct pending_record *out) MUST_USE;
 enum err txn_pending_put(struct store_txn *txn, uint32_t line_id, struct bytes device_id,
-                         uint64_t log) MUST_USE;
+                         const struct pending_record *record) MUST_USE;
 enum err txn_pending_del(struct store_txn *txn, uint32_t line_id, struct bytes device_id) MUST_USE;
+/* A place in the order of `pending`; {0}: before the first row. Rows may come and go meanwhile. */
+struct pending_at {
+    uint8_t key_len;
+    uint8_t key[4 + DEVICE_ID_MAX];
+};
+/* The next row. ERR_NOT_FOUND behind the last one; *at is {0} then. */
+enum err txn_pending_next(struct store_txn *txn, struct pending_at *at,
+                          struct pending_record *out) MUST_USE;
 enum err txn_key_get(struct store_txn *txn, const uint8_t spki_hash[32], struct key_view *out)
     MUST_USE;
 enum err txn_key_put(struct store_txn *txn, const uint8_t spki_hash[32],
@@ -138,6 +146,8 @@ enum err txn_line_count(struct store_txn *txn, uint32_t line_id, uint64_t issued
     MUST_USE;
 enum err txn_revoked_put(struct store_txn *txn, uint32_t issuer_id, struct bytes serial,
                          const struct revoked_record *record) MUST_USE;
+enum err txn_revoked_get(struct store_txn *txn, uint32_t issuer_id, struct bytes serial,
+                         struct revoked_record *out) MUST_USE;
 enum err txn_revoked_del(struct store_txn *txn, uint32_t issuer_id, struct bytes serial) MUST_USE;
 /* In place of the one before. der: not a view into this store; may be large (some 40 bytes for each
  * entry), and the commit that carries it takes as long as writing it does. */
@@ -151,6 +161,9 @@ enum err txn_transaction_get(struct store_txn *txn, struct bytes key, struct tra
 enum err txn_transaction_put(struct store_txn *txn, struct bytes key,
                              const struct transaction_record *record, struct bytes data) MUST_USE;
 enum err txn_transaction_del(struct store_txn *txn, struct bytes key) MUST_USE;
+/* How many rows of this key's line have TRANSACTION_WAITS (put and del keep the count). ERR_NOT_FOUND:
+ * the key names no line; no row with it can have that. */
+enum err txn_transactions_waiting(struct store_txn *txn, struct bytes key, uint32_t *out) MUST_USE;
 /* The one that expired first, if its expiry <= now_s; else ERR_NOT_FOUND. The key is a copy, the data
  * a view until the next write. */
 enum err txn_transaction_next_expired(struct store_txn *txn, int64_t now_s,
@@ -186,7 +199,7 @@ struct commit_token reader_token(const struct store_reader *reader);
 enum err reader_device(struct store_reader *reader, uint32_t line_id, struct bytes device_id,
                        struct device_record *out) MUST_USE;
 enum err reader_pending(struct store_reader *reader, uint32_t line_id, struct bytes device_id,
-                        uint64_t *out_log) MUST_USE;
+                        struct pending_record *out) MUST_USE;
 enum err reader_key(struct store_reader *reader, const uint8_t spki_hash[32], struct key_view *out)
     MUST_USE;
 enum err reader_cert(struct store_reader *reader, uint64_t log, struct cert_view *out) MUST_USE;

@@ -1,5 +1,6 @@
 /* The write transaction: typed records on top of the tables, and the state that goes with it. */
 #include "base/clock.h"
+#include "base/log.h"
 #include "store/internal.h"
 
 enum err store_txn_begin(struct store *store, struct store_txn **out)
@@ -156,27 +157,44 @@ enum err txn_device_del(struct store_txn *txn, uint32_t line_id, struct bytes de
 }
 
 enum err txn_pending_get(struct store_txn *txn, uint32_t line_id, struct bytes device_id,
-                         uint64_t *out_log)
+                         struct pending_record *out)
 {
     struct store_key key = store_key_of(line_id, device_id);
     struct bytes value;
     enum err err = get(txn, DB_PENDING, store_key_view(&key), &value);
-    if (err == ERR_OK)
-        *out_log = log_of_key(value);
-    return err;
+    return err != ERR_OK ? err : pending_copy(value, out);
 }
 
 enum err txn_pending_put(struct store_txn *txn, uint32_t line_id, struct bytes device_id,
-                         uint64_t log)
+                         const struct pending_record *record)
 {
     struct store_key key = store_key_of(line_id, device_id);
-    return put(txn, DB_PENDING, store_key_view(&key), bytes_of(&log, sizeof(log)));
+    return put(txn, DB_PENDING, store_key_view(&key), bytes_of(record, sizeof(*record)));
 }
 
 enum err txn_pending_del(struct store_txn *txn, uint32_t line_id, struct bytes device_id)
 {
     struct store_key key = store_key_of(line_id, device_id);
     return del(txn, DB_PENDING, store_key_view(&key));
+}
+
+enum err txn_pending_next(struct store_txn *txn, struct pending_at *at, struct pending_record *out)
+{
+    struct db_walk walk;
+    struct bytes key, value, before = bytes_of(at->key, at->key_len);
+    enum err err = db_walk_start(&txn->db, DB_PENDING, before, false, &walk, &key, &value);
+    if (err == ERR_OK && at->key_len != 0 && bytes_eq(key, before))
+        err = db_walk_next(&walk, &key, &value);
+    if (err == ERR_OK) {
+        assert(key.len <= sizeof(at->key));
+        at->key_len = (uint8_t)key.len;
+        memcpy(at->key, key.ptr, key.len);
+        err = pending_copy(value, out);
+    } else {
+        at->key_len = 0;
+    }
+    db_walk_end(&walk);
+    return note(txn, err);
 }
 
 enum err txn_key_get(struct store_txn *txn, const uint8_t spki_hash[32], struct key_view *out)
@@ -400,6 +418,15 @@ enum err txn_revoked_put(struct store_txn *txn, uint32_t issuer_id, struct bytes
     return put(txn, DB_REVOKED, store_key_view(&key), bytes_of(record, sizeof(*record)));
 }
 
+enum err txn_revoked_get(struct store_txn *txn, uint32_t issuer_id, struct bytes serial,
+                         struct revoked_record *out)
+{
+    struct store_key key = store_key_of(issuer_id, serial);
+    struct bytes value;
+    enum err err = get(txn, DB_REVOKED, store_key_view(&key), &value);
+    return err != ERR_OK ? err : record_copy("revoked", value, out, sizeof(*out));
+}
+
 enum err txn_revoked_del(struct store_txn *txn, uint32_t issuer_id, struct bytes serial)
 {
     struct store_key key = store_key_of(issuer_id, serial);
@@ -437,16 +464,56 @@ static enum err expiry_del(struct store_txn *txn, int64_t expiry_s, struct bytes
     return del(txn, DB_EXPIRIES, bytes_of(expiry.data, expiry.len));
 }
 
+static enum err line_of_transaction(struct store_txn *txn, struct bytes key, struct line_slot **out)
+{
+    struct bytes protocol, line;
+    if (!bytes_get(&key, 1, &protocol) || !bytes_get(&key, sizeof(uint32_t), &line))
+        return ERR_NOT_FOUND;
+    return line_load_by_id(txn, load_be32(line.ptr), out);
+}
+
+enum err txn_transactions_waiting(struct store_txn *txn, struct bytes key, uint32_t *out)
+{
+    struct line_slot *slot;
+    enum err err = line_of_transaction(txn, key, &slot);
+    if (err == ERR_OK)
+        *out = slot->record.waiting;
+    return err;
+}
+
+static enum err count_waiting(struct store_txn *txn, struct bytes key, uint8_t old_state,
+                              uint8_t new_state)
+{
+    struct line_slot *slot;
+    bool was = (old_state & TRANSACTION_WAITS) != 0, is = (new_state & TRANSACTION_WAITS) != 0;
+    if (was == is)
+        return ERR_OK;
+    enum err err = line_of_transaction(txn, key, &slot);
+    if (err != ERR_OK)
+        return err;
+    uint16_t *waiting = &slot->record.waiting;
+    assert(!is || *waiting < UINT16_MAX); /* whoever puts keeps to WAITING_PER_LINE_MAX */
+    if (was && *waiting == 0)
+        log_error("store-inconsistent", "line=%s counts none of the requests that wait", slot->name);
+    else
+        *waiting = (uint16_t)(*waiting + (is ? 1 : -1));
+    slot->dirty = true;
+    return ERR_OK;
+}
+
 enum err txn_transaction_put(struct store_txn *txn, struct bytes key,
                              const struct transaction_record *record, struct bytes data)
 {
     assert(key.len >= 1 && key.len <= TRANSACTION_KEY_MAX && record->data_len == data.len);
-    struct transaction_record old;
+    struct transaction_record old = {0};
     struct bytes old_data;
     enum err err = txn_transaction_get(txn, key, &old, &old_data);
     bool moves = err == ERR_OK && old.expiry_s != record->expiry_s;
     bool is_new = err == ERR_NOT_FOUND;
     if (err != ERR_OK && !is_new)
+        return err;
+    err = count_waiting(txn, key, old.state, record->state);
+    if (err != ERR_OK)
         return err;
     if (moves)
         err = expiry_del(txn, old.expiry_s, key);
@@ -464,6 +531,8 @@ enum err txn_transaction_del(struct store_txn *txn, struct bytes key)
     struct transaction_record old;
     struct bytes old_data;
     enum err err = txn_transaction_get(txn, key, &old, &old_data);
+    if (err == ERR_OK)
+        err = count_waiting(txn, key, old.state, 0);
     if (err == ERR_OK)
         err = expiry_del(txn, old.expiry_s, key);
     return err != ERR_OK ? err : del(txn, DB_TRANSACTIONS, key);

@@ -119,8 +119,9 @@ static const char *line_wanted(struct cli *cli)
 /* The certificate that waits for the device's confirmation; 0: none. */
 static uint64_t pending_of(const struct shelf *shelf, struct bytes id, const struct cert_view *cert)
 {
-    uint64_t log = 0;
-    return reader_pending(shelf->reader, cert->record->line_id, id, &log) == ERR_OK ? log : 0;
+    struct pending_record waiting = {0};
+    return reader_pending(shelf->reader, cert->record->line_id, id, &waiting) == ERR_OK ? waiting.log
+                                                                                      : 0;
 }
 
 static void print_device(const struct shelf *shelf, struct bytes id, const char *line,

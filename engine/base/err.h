@@ -141,6 +141,8 @@ enum err_class { ERR_CLASS_NONE, ERR_CLASS_PEER, ERR_CLASS_REFUSAL, ERR_CLASS_EN
     X(PIN_WRONG, "pin-wrong", ENV, "The token refused the PIN.")                                   \
     X(KEY_NOT_FOUND, "key-not-found", ENV, "The token holds no such key.")                         \
     X(UNSUPPORTED, "unsupported", ENV, "The platform or token lacks a needed feature.")            \
+    X(WAITING_FULL, "waiting-full", ENV, "As many requests as may wait for the operator on this "  \
+                                         "line do; ask again later.")                              \
     /* ours */                                                                                     \
     X(INTERNAL, "internal", BUG, "Internal error.")
 

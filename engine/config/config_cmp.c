@@ -98,7 +98,8 @@ static void check_line(struct check *check, uint32_t index, const struct config_
         config_complain(check, PATH("lines[%u].cmp.batch", index), "'%s': expected each or whole",
                         cmp->batch);
     }
-    if (!config_duration(cmp->confirm_wait, &seconds) || seconds < 1 || seconds > 30 * 86400) {
+    if (!config_duration(cmp->confirm_wait, &seconds) || seconds < 1 ||
+        seconds > CMP_CONFIRM_WAIT_MAX_S) {
         config_complain(check, PATH("lines[%u].cmp.confirm_wait", index),
                         "'%s': expected a duration like 5m, at most 30d", cmp->confirm_wait);
     }

@@ -33,10 +33,10 @@ static enum err get_cert(const struct source *from, uint64_t log, struct cert_vi
 }
 
 static enum err get_pending(const struct source *from, uint32_t line_id, struct bytes device_id,
-                            uint64_t *out_log)
+                            struct pending_record *out)
 {
-    return from->txn ? txn_pending_get(from->txn, line_id, device_id, out_log)
-                     : reader_pending(from->reader, line_id, device_id, out_log);
+    return from->txn ? txn_pending_get(from->txn, line_id, device_id, out)
+                     : reader_pending(from->reader, line_id, device_id, out);
 }
 
 /* What the store says about the device and the key of a request. Nothing has been written when it
@@ -49,6 +49,7 @@ struct known {
     struct cert_view key_cert; /* has_key: the newest certificate for this key */
     uint64_t waiting_log;      /* the one that waits for its confirmation; 0: none */
     struct cert_view waiting;  /* waiting_log != 0 */
+    int64_t waiting_until_s;
 };
 
 struct decision {
@@ -57,7 +58,8 @@ struct decision {
     struct cert_view cert; /* ADMIT_REPEAT: the one to answer with; ERR_KEY_USED: the owner's */
     struct device_record device; /* what the device is; zeros: new */
     uint64_t waiting_log;
-    bool adopt; /* ADMIT_REPEAT: it waits, and whoever asks now does not confirm */
+    bool adopt;   /* ADMIT_REPEAT: it waits, and whoever asks now does not confirm */
+    bool prolong; /* ADMIT_REPEAT: it waits, and the new dialogue outlives what `pending` says */
 };
 
 static struct bytes id_of(const struct issue_facts *facts)
@@ -70,14 +72,23 @@ static struct decision refuse(enum err err)
     return (struct decision){.admit = ADMIT_REFUSE, .err = err};
 }
 
+/* When the dialogue of this request is over, and swept. */
+static int64_t dialogue_end_s(const struct issue_facts *facts)
+{
+    return facts->asked_s + facts->confirm_wait_s + CMP_CONFIRM_MARGIN_S;
+}
+
 static struct decision repeat(const struct issue_facts *facts, const struct known *known,
                               const struct cert_view *cert)
 {
+    bool waits = known->waiting_log == cert->log;
     return (struct decision){.admit = ADMIT_REPEAT,
                              .cert = *cert,
                              .device = known->device,
                              .waiting_log = known->waiting_log,
-                             .adopt = !facts->pending && known->waiting_log == cert->log};
+                             .adopt = !facts->pending && waits,
+                             .prolong = facts->pending && waits &&
+                                        known->waiting_until_s < dialogue_end_s(facts)};
 }
 
 static struct decision issue(const struct known *known)
@@ -116,15 +127,20 @@ static enum err must_exist(enum err err, const char *what, const struct issue_fa
 static enum err learn_device(const struct source *from, const struct issue_facts *facts,
                              struct known *out)
 {
+    struct pending_record pending;
     enum err err = get_device(from, facts->line_id, id_of(facts), &out->device);
     if (err != ERR_OK)
         return err;
     out->has_device = true;
     err = must_exist(get_cert(from, out->device.cert_log, &out->current), "certificate", facts);
     if (err == ERR_OK)
-        err = get_pending(from, facts->line_id, id_of(facts), &out->waiting_log);
+        err = get_pending(from, facts->line_id, id_of(facts), &pending);
     if (err == ERR_OK)
-        err = must_exist(get_cert(from, out->waiting_log, &out->waiting), "certificate", facts);
+        err = must_exist(get_cert(from, pending.log, &out->waiting), "certificate", facts);
+    if (err == ERR_OK) {
+        out->waiting_log = pending.log;
+        out->waiting_until_s = pending_until_s(&pending, out->waiting.record);
+    }
     return err;
 }
 
@@ -151,13 +167,13 @@ static struct decision same_key(const struct issue_facts *facts, const struct kn
     return refuse(ERR_CERT_REVOKED);
 }
 
-/* A successor that waits for its confirmation is given again to who asks again. One on hold was
- * refused by its key already. */
+/* A successor that waits for its confirmation is given again to who asks again. */
 static struct decision waiting_or_new(const struct issue_facts *facts, const struct known *known)
 {
     if (known->waiting_log != 0 && known->waiting_log != known->current.log &&
         is_for_key(&known->waiting, facts))
-        return repeat(facts, known, &known->waiting);
+        return is_revoked(&known->waiting) ? refuse(ERR_CERT_REVOKED)
+                                           : repeat(facts, known, &known->waiting);
     return issue(known);
 }
 
@@ -180,6 +196,28 @@ static struct decision decide_rework(const struct issue_facts *facts, const stru
     return waiting_or_new(facts, known);
 }
 
+static struct decision refuse_key(const struct cert_view *owner)
+{
+    return (struct decision){.admit = ADMIT_REFUSE, .err = ERR_KEY_USED, .cert = *owner};
+}
+
+/* Who renews by a certificate that waits proves its key, which may be another device's by now. */
+static struct decision renew(const struct source *from, const struct issue_facts *facts,
+                             const struct known *known)
+{
+    struct key_view key;
+    struct cert_view owner;
+    if (known->waiting_log != known->current.log)
+        return waiting_or_new(facts, known);
+    enum err err = get_key(from, known->current.record->spki_hash, &key);
+    if (err != ERR_OK && err != ERR_NOT_FOUND)
+        return refuse(err);
+    if (err == ERR_NOT_FOUND || !key_is_others(&key, facts->line_id, id_of(facts)))
+        return waiting_or_new(facts, known);
+    err = must_exist(get_cert(from, key.record->cert_log, &owner), "certificate", facts);
+    return err == ERR_OK ? refuse_key(&owner) : refuse(err);
+}
+
 static struct decision decide_renewal(const struct source *from, const struct issue_facts *facts,
                                       const struct known *known)
 {
@@ -196,7 +234,7 @@ static struct decision decide_renewal(const struct source *from, const struct is
     if (!known->has_device)
         return refuse(must_exist(ERR_NOT_FOUND, "device", facts));
     if (old.log == known->device.cert_log)
-        return old.record->status == CERT_VALID ? waiting_or_new(facts, known)
+        return old.record->status == CERT_VALID ? renew(from, facts, known)
                                                 : refuse(ERR_CLIENT_CERT_REVOKED);
     /* the reply to this renewal was lost: the device still holds the old certificate */
     if (old.record->replaced_by == known->device.cert_log && is_for_key(&known->current, facts))
@@ -207,14 +245,14 @@ static struct decision decide_renewal(const struct source *from, const struct is
 static struct decision decide(const struct source *from, const struct issue_facts *facts)
 {
     assert(facts->device_id_len <= DEVICE_ID_MAX && facts->station_len <= STATION_NAME_MAX);
+    assert(facts->pending || !facts->unproven);
     struct known known;
     enum err err = learn(from, facts, &known);
     if (err != ERR_OK)
         return refuse(err);
     /* a key belongs to one device of one line, for ever, and first of all */
     if (known.has_key && !is_of_device(&known.key_cert, facts))
-        return (struct decision){
-            .admit = ADMIT_REFUSE, .err = ERR_KEY_USED, .cert = known.key_cert};
+        return refuse_key(&known.key_cert);
     if (known.has_key && is_revoked(&known.key_cert))
         return refuse(ERR_CERT_REVOKED);
     if (known.has_device && known.device.state == DEVICE_SCRAPPED)
@@ -234,7 +272,7 @@ enum admit device_admit(struct store_reader *reader, const struct issue_facts *f
                         struct cert_view *out_cert, enum err *out_err)
 {
     struct decision decision = decide(&(struct source){.reader = reader}, facts);
-    if (decision.adopt) /* the answer is known, but it has to be written what it means */
+    if (decision.adopt || decision.prolong) /* the answer is known, but it has to be written what it means */
         decision = (struct decision){.admit = ADMIT_ISSUE};
     *out_cert = decision.cert;
     *out_err = decision.err;
@@ -248,10 +286,9 @@ void device_refusal_text(enum err err, const struct issue_facts *facts,
 {
     if (err != ERR_KEY_USED || owner->record == NULL)
         return;
-    writer_printf(out, "device=%.*s line=%u owner-device=%.*s owner-line=%u owner-certificate=%llu",
-                  (int)facts->device_id_len, facts->device_id, facts->line_id,
-                  (int)owner->device_id.len, (const char *)owner->device_id.ptr,
-                  owner->record->line_id, (unsigned long long)owner->log);
+    writer_printf(out, "device=%.*s line=%u ", (int)facts->device_id_len, facts->device_id,
+                  facts->line_id);
+    put_key_owner(out, owner->record->line_id, owner->device_id, owner->log);
 }
 
 /* --- inside the transaction --- */
@@ -316,6 +353,13 @@ static enum err adopt(struct store_txn *txn, const struct issue_facts *facts,
                            is_current ? (enum device_state)device->state : DEVICE_ISSUED);
 }
 
+static enum err put_pending(struct store_txn *txn, const struct issue_facts *facts, uint64_t log)
+{
+    struct pending_record pending = {.log = log,
+                                     .until_s = dialogue_end_s(facts) + facts->confirm_wait_s};
+    return txn_pending_put(txn, facts->line_id, id_of(facts), &pending);
+}
+
 static enum err apply_repeat(struct store_txn *txn, const struct issue_facts *facts,
                              struct decision *decision, struct writer *again,
                              struct issue_result *out)
@@ -333,6 +377,8 @@ static enum err apply_repeat(struct store_txn *txn, const struct issue_facts *fa
     entry.text = writer_view(&text);
     *out = (struct issue_result){.log = cert->log, .repeat = true};
     enum err err = decision->adopt ? adopt(txn, facts, decision) : ERR_OK;
+    if (decision->prolong)
+        err = put_pending(txn, facts, cert->log);
     return err == ERR_OK ? txn_journal(txn, &entry) : err;
 }
 
@@ -408,9 +454,10 @@ static enum err journal_issued(struct store_txn *txn, const struct issue_facts *
 }
 
 /* What waited for its confirmation until now: a successor is revoked, the device's own certificate
- * waits no longer. But one that is replaced before it was confirmed was never in use. */
+ * waits no longer. One that renews is in use, and has proven its key; but one that is replaced before
+ * it was confirmed was never in use, and its key may never have been proven. */
 static enum err retire_waiting(struct store_txn *txn, const struct issue_facts *facts,
-                               const struct decision *decision, bool beside, uint64_t new_log)
+                               const struct decision *decision, uint64_t new_log)
 {
     struct cert_copy waiting;
     struct actor actor = actor_of(facts);
@@ -420,7 +467,12 @@ static enum err retire_waiting(struct store_txn *txn, const struct issue_facts *
     if (waiting.log != decision->device.cert_log)
         return successor_revoke(txn, &actor, &waiting, &decision->device, REASON_SUPERSEDED,
                                 new_log);
-    if (facts->pending && !beside)
+    bool is_proven = true;
+    if (facts->kind == ISSUE_RENEWAL)
+        err = key_bind(txn, &waiting);
+    else
+        err = key_is_proven(txn, &waiting, &is_proven);
+    if (err == ERR_OK && facts->kind != ISSUE_RENEWAL && (facts->pending || !is_proven))
         err = cert_revoke(txn, &actor, &waiting, REASON_SUPERSEDED, new_log);
     return err != ERR_OK ? err : pending_clear(txn, &waiting);
 }
@@ -436,13 +488,13 @@ static enum err link_issued(struct store_txn *txn, const struct issue_facts *fac
     struct actor actor = actor_of(facts);
     enum err err = ERR_OK;
     if (decision->waiting_log != 0)
-        err = retire_waiting(txn, facts, decision, beside, log);
+        err = retire_waiting(txn, facts, decision, log);
     if (err == ERR_OK && !beside)
         err = put_device(txn, facts, log, decision->device.issue_count + 1);
-    if (err == ERR_OK) /* after a successor gave its key back */
+    if (err == ERR_OK && !facts->unproven) /* after a successor gave its key back */
         err = put_key(txn, facts, log);
     if (err == ERR_OK && facts->pending)
-        err = txn_pending_put(txn, facts->line_id, id_of(facts), log);
+        err = put_pending(txn, facts, log);
     if (err == ERR_OK && !beside && old_log != 0)
         err = cert_supersede(txn, &actor, old_log, log);
     return err;
@@ -583,19 +635,6 @@ static enum err find_confirmed(struct store_txn *txn, const struct confirm_facts
     return err == ERR_NOT_FOUND ? ERR_CERT_UNKNOWN : err;
 }
 
-static enum err confirm(struct store_txn *txn, const struct confirm_facts *facts,
-                        struct device_record *device, uint64_t log)
-{
-    struct cert_copy cert;
-    struct actor actor = {
-        .protocol = facts->protocol,
-        .who = bytes_of(facts->who, facts->who_len),
-        .request_id = facts->request_id,
-    };
-    enum err err = cert_copy_get(txn, log, &cert);
-    return err != ERR_OK ? err : successor_adopt(txn, &actor, &cert, device, DEVICE_CONFIRMED);
-}
-
 static enum err confirm_refuse(struct store_txn *txn, const struct confirm_facts *facts,
                                enum err refusal)
 {
@@ -604,6 +643,8 @@ static enum err confirm_refuse(struct store_txn *txn, const struct confirm_facts
     writer_put_str(&text, err_code(refusal));
     put_request_id(&text, facts->request_id);
     writer_put_str(&text, " operation=confirm");
+    if (refusal == ERR_KEY_USED)
+        log_warn("alarm-key-already-used", "%.*s", (int)text.len, (const char *)text.buf);
     struct journal_entry entry = {
         .kind = JOURNAL_REFUSED,
         .protocol = (enum journal_protocol)facts->protocol,
@@ -617,6 +658,27 @@ static enum err confirm_refuse(struct store_txn *txn, const struct confirm_facts
     if (err == ERR_OK || err == ERR_NOT_FOUND)
         err = txn_journal(txn, &entry);
     return err != ERR_OK ? err : refusal;
+}
+
+static enum err confirm(struct store_txn *txn, const struct confirm_facts *facts,
+                        struct device_record *device, uint64_t log)
+{
+    struct cert_copy cert;
+    struct key_view key;
+    struct actor actor = {
+        .protocol = facts->protocol,
+        .who = bytes_of(facts->who, facts->who_len),
+        .request_id = facts->request_id,
+    };
+    enum err err = cert_copy_get(txn, log, &cert);
+    if (err != ERR_OK)
+        return err;
+    err = txn_key_get(txn, cert.record.spki_hash, &key);
+    if (err == ERR_OK && key_is_others(&key, cert.record.line_id, cert_device(&cert)))
+        return confirm_refuse(txn, facts, ERR_KEY_USED);
+    return err != ERR_OK && err != ERR_NOT_FOUND
+               ? err
+               : successor_adopt(txn, &actor, &cert, device, DEVICE_CONFIRMED);
 }
 
 enum err confirm_apply(struct store_txn *txn, struct store_job *job)

@@ -19,6 +19,18 @@
  * A key whose pending certificate was revoked is refused, unless the device's own certificate is
  * for the same key.
  *
+ * Its confirmation comes in a dialogue, and each request that gets it has one of its own. `pending`
+ * keeps until when any of them can live, so that transaction.h can end a certificate whose dialogue
+ * was lost: twice the wait from its issuance, so that who asks again within the first wait needs no
+ * write; one who asks later has it written anew (device_admit says ISSUE then).
+ *
+ * A request may leave the proof of possession to the confirmation (`unproven`: the certificate is
+ * given encrypted). Such a key belongs to nobody yet: it is no device's in `keys` until the
+ * certificate is confirmed, asked for again with a proof by a request that does not confirm, or used
+ * to renew. Whoever proves the key first has it; a confirmation that comes later is refused
+ * (settle.h). So nobody can block a key that they do not hold, and a rejected certificate leaves the
+ * key as free as it was.
+ *
  * Threads: device_admit on any core with its own reader; device_apply on the writer thread.
  */
 #ifndef CERTMILL_FACTORY_DEVICE_H
@@ -51,8 +63,11 @@ struct issue_facts {
     uint8_t line_name_len;
     uint8_t pending; /* 1: the certificate waits for its confirmation */
     uint8_t key_made; /* 1: the key was made here for this request, and is in its answer alone */
+    uint8_t unproven; /* 1: the key is proven by the confirmation alone; then pending */
     uint32_t line_id;
     uint32_t issuer_id;
+    uint32_t confirm_wait_s; /* pending: so long does the dialogue wait */
+    int64_t asked_s;         /* by the asking core's clock */
     int64_t not_before_s;
     int64_t not_after_s;
     uint64_t current_log; /* renewal: log number of the certificate that authenticated it */
@@ -115,7 +130,9 @@ struct refusal_facts {
 };
 enum err refusal_apply(struct store_txn *txn, struct store_job *job);
 
-/* EST confirm: data is the fingerprint (32 bytes); facts struct confirm_facts. Idempotent. */
+/* EST confirm: data is the fingerprint (32 bytes); facts struct confirm_facts. Idempotent.
+ * ERR_KEY_USED: the key is another device's by now; the certificate is rejected when its time to be
+ * confirmed has passed. */
 struct confirm_facts {
     uint32_t line_id;
     uint8_t protocol;

@@ -62,11 +62,19 @@ static enum err say(struct store_txn *txn, const struct actor *actor, enum journ
 
 /* --- what waits --- */
 
+int64_t pending_until_s(const struct pending_record *pending, const struct cert_record *cert)
+{
+    return pending->until_s != 0
+               ? pending->until_s
+               : cert->issued_s + 2 * CMP_CONFIRM_WAIT_MAX_S + CMP_CONFIRM_MARGIN_S;
+}
+
 enum err pending_log(struct store_txn *txn, uint32_t line_id, struct bytes device_id,
                      uint64_t *out_log)
 {
-    *out_log = 0;
-    enum err err = txn_pending_get(txn, line_id, device_id, out_log);
+    struct pending_record pending = {0};
+    enum err err = txn_pending_get(txn, line_id, device_id, &pending);
+    *out_log = pending.log;
     return err == ERR_NOT_FOUND ? ERR_OK : err;
 }
 
@@ -117,6 +125,8 @@ enum err cert_revoke(struct store_txn *txn, const struct actor *actor, struct ce
     };
     char detail[96];
     struct writer text = writer_of(detail, sizeof(detail) - 1);
+    if (actor->mark != NULL)
+        memcpy(revoked.mark, actor->mark, sizeof(revoked.mark));
     writer_printf(&text, "reason=%s", crl_reason_name(reason));
     if (replaced_by != 0) {
         cert->record.replaced_by = replaced_by;
@@ -139,16 +149,56 @@ enum err cert_release(struct store_txn *txn, const struct actor *actor, struct c
     return err != ERR_OK ? err : say(txn, actor, JOURNAL_RELEASED, cert, "");
 }
 
-static enum err key_give_back(struct store_txn *txn, const struct cert_copy *cert,
-                              const struct device_record *device)
+bool key_is_others(const struct key_view *key, uint32_t line_id, struct bytes device_id)
+{
+    return key->record->line_id != line_id || !bytes_eq(key->device_id, device_id);
+}
+
+void put_key_owner(struct writer *text, uint32_t line_id, struct bytes device_id, uint64_t log)
+{
+    writer_printf(text, "owner-device=%.*s owner-line=%u owner-certificate=%llu",
+                  (int)device_id.len, (const char *)device_id.ptr, line_id,
+                  (unsigned long long)log);
+}
+
+static enum err key_put(struct store_txn *txn, const struct cert_copy *cert,
+                        const uint8_t spki_hash[32], uint64_t log)
 {
     struct key_record key = {
         .version = STORE_SCHEMA_VERSION,
         .device_id_len = cert->device_id_len,
         .line_id = cert->record.line_id,
-        .cert_log = device->cert_log,
+        .cert_log = log,
     };
-    return txn_key_put(txn, device->spki_hash, &key, cert_device(cert));
+    return txn_key_put(txn, spki_hash, &key, cert_device(cert));
+}
+
+enum err key_is_proven(struct store_txn *txn, const struct cert_copy *cert, bool *out)
+{
+    struct key_view key;
+    enum err err = txn_key_get(txn, cert->record.spki_hash, &key);
+    *out = err == ERR_OK && !key_is_others(&key, cert->record.line_id, cert_device(cert)) &&
+           key.record->cert_log >= cert->log;
+    return err == ERR_NOT_FOUND ? ERR_OK : err;
+}
+
+enum err key_bind(struct store_txn *txn, const struct cert_copy *cert)
+{
+    struct key_view now;
+    enum err err = txn_key_get(txn, cert->record.spki_hash, &now);
+    if (err != ERR_OK && err != ERR_NOT_FOUND)
+        return err;
+    if (err == ERR_OK && key_is_others(&now, cert->record.line_id, cert_device(cert)))
+        return ERR_INTERNAL;
+    if (err == ERR_OK && now.record->cert_log >= cert->log)
+        return ERR_OK;
+    return key_put(txn, cert, cert->record.spki_hash, cert->log);
+}
+
+static enum err key_give_back(struct store_txn *txn, const struct cert_copy *cert,
+                              const struct device_record *device)
+{
+    return key_put(txn, cert, device->spki_hash, device->cert_log);
 }
 
 enum err successor_revoke(struct store_txn *txn, const struct actor *actor, struct cert_copy *cert,
@@ -167,6 +217,9 @@ enum err successor_adopt(struct store_txn *txn, const struct actor *actor,
                          enum device_state state)
 {
     uint64_t old_log = device->cert_log;
+    enum err err = key_bind(txn, cert);
+    if (err != ERR_OK)
+        return err;
     device->state = (uint8_t)state;
     device->changed_s = txn_now_s(txn);
     if (old_log != cert->log) {
@@ -174,7 +227,7 @@ enum err successor_adopt(struct store_txn *txn, const struct actor *actor,
         device->issue_count++;
         memcpy(device->spki_hash, cert->record.spki_hash, sizeof(device->spki_hash));
     }
-    enum err err = txn_device_put(txn, cert->record.line_id, cert_device(cert), device);
+    err = txn_device_put(txn, cert->record.line_id, cert_device(cert), device);
     if (err == ERR_OK)
         err = pending_clear(txn, cert);
     if (err == ERR_OK && old_log != cert->log)

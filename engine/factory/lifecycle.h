@@ -17,6 +17,7 @@ struct actor {
     struct bytes who;
     const char *request_id; /* REQUEST_ID_LEN; NULL: none */
     struct bytes why;       /* what the journal says beside the step; may be empty */
+    const uint8_t *mark;    /* REVOKED_MARK_LEN octets for what is revoked; NULL: none */
 };
 
 struct cert_copy {
@@ -35,11 +36,24 @@ enum err cert_copy_get(struct store_txn *txn, uint64_t log, struct cert_copy *ou
 /* "request=..." behind a blank when there is text already. */
 void put_request_id(struct writer *text, const char *request_id);
 
+/* Until when a certificate can be confirmed: what its row says, or the most that one of an earlier
+ * version's can mean. */
+int64_t pending_until_s(const struct pending_record *pending, const struct cert_record *cert);
 /* 0: none. */
 enum err pending_log(struct store_txn *txn, uint32_t line_id, struct bytes device_id,
                      uint64_t *out_log) MUST_USE;
 /* This certificate waits no longer; no matter whether it did. */
 enum err pending_clear(struct store_txn *txn, const struct cert_copy *cert) MUST_USE;
+
+/* Is this key another device's? */
+bool key_is_others(const struct key_view *key, uint32_t line_id, struct bytes device_id);
+/* Whose a key is, for the journal: "owner-device=... owner-line=... owner-certificate=...". */
+void put_key_owner(struct writer *text, uint32_t line_id, struct bytes device_id, uint64_t log);
+/* Was the key of a certificate that waits proven when it was asked for? Then it is its device's. */
+enum err key_is_proven(struct store_txn *txn, const struct cert_copy *cert, bool *out) MUST_USE;
+/* The key was proven: it is this certificate's device's from now on. ERR_INTERNAL: it is another
+ * device's, which the caller has made sure of. */
+enum err key_bind(struct store_txn *txn, const struct cert_copy *cert) MUST_USE;
 
 /* The device's certificate so far gets its successor. One that is revoked stays revoked. */
 enum err cert_supersede(struct store_txn *txn, const struct actor *actor, uint64_t old_log,
@@ -55,7 +69,8 @@ enum err cert_release(struct store_txn *txn, const struct actor *actor,
 enum err successor_revoke(struct store_txn *txn, const struct actor *actor, struct cert_copy *cert,
                           const struct device_record *device, uint8_t reason,
                           uint64_t replaced_by) MUST_USE;
-/* What waited becomes the device's certificate; `device` is changed and written. */
+/* What waited becomes the device's certificate, and the key is the device's; `device` is changed and
+ * written. */
 enum err successor_adopt(struct store_txn *txn, const struct actor *actor,
                          const struct cert_copy *cert, struct device_record *device,
                          enum device_state state) MUST_USE;

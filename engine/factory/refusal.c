@@ -41,6 +41,7 @@ unsigned refusal_retry_after_s(enum err err)
     case ERR_SIGNATURE_WRONG:
         return 2 * RETRY_AFTER_S;
     case ERR_STORE_FAILED:
+    case ERR_WAITING_FULL:
     case ERR_HELD: /* until somebody decides */
         return 15 * RETRY_AFTER_S;
     case ERR_STORE_FULL: /* until somebody makes room */

@@ -34,6 +34,8 @@ struct found {
     bool has_device;
     struct device_record device;
     uint64_t waiting_log; /* of the device; 0: none */
+    bool is_taken;        /* it waits, and its key is another device's by now: */
+    struct cert_copy owner;
 };
 
 static bool is_current(const struct found *found)
@@ -44,6 +46,17 @@ static bool is_current(const struct found *found)
 static bool is_waiting(const struct found *found)
 {
     return found->has_device && found->waiting_log == found->cert.log;
+}
+
+static enum err find_owner(struct store_txn *txn, struct found *out)
+{
+    struct key_view key;
+    const struct cert_copy *cert = &out->cert;
+    enum err err = txn_key_get(txn, cert->record.spki_hash, &key);
+    if (err != ERR_OK)
+        return err;
+    out->is_taken = key_is_others(&key, cert->record.line_id, cert_device(cert));
+    return out->is_taken ? cert_copy_get(txn, key.record->cert_log, &out->owner) : ERR_OK;
 }
 
 static enum err find(struct store_txn *txn, const struct settle_by *by, uint64_t log,
@@ -61,6 +74,8 @@ static enum err find(struct store_txn *txn, const struct settle_by *by, uint64_t
     out->has_device = err == ERR_OK;
     if (err == ERR_OK)
         err = pending_log(txn, line_id, device_id, &out->waiting_log);
+    if (err == ERR_OK && is_waiting(out))
+        err = find_owner(txn, out);
     return err == ERR_NOT_FOUND ? ERR_OK : err;
 }
 
@@ -75,6 +90,8 @@ static enum err judge_confirm(const struct found *found)
         return ERR_CERT_UNKNOWN;
     if (found->device.state == DEVICE_SCRAPPED)
         return ERR_CERT_REVOKED;
+    if (found->is_taken)
+        return ERR_KEY_USED;
     if (is_current(found))
         return found->device.state == DEVICE_CONFIRMED ? ERR_CERT_CONFIRMED : ERR_OK;
     return is_waiting(found) ? ERR_OK : ERR_CERT_CONFIRMED;
@@ -149,9 +166,12 @@ static enum err revoke_successor(struct store_txn *txn, const struct actor *acto
                             reason == REASON_HOLD ? REASON_CESSATION : reason, 0);
 }
 
-static enum err revoke(struct store_txn *txn, const struct actor *actor, uint8_t reason,
+static enum err revoke(struct store_txn *txn, const struct actor *by, const struct settle_item *item,
                        struct found *found)
 {
+    uint8_t reason = item->reason;
+    struct actor marked = *by, *actor = &marked;
+    marked.mark = item->mark;
     struct cert_copy *cert = &found->cert;
     struct device_record *device = &found->device;
     bool has_successor = found->waiting_log != 0 && found->waiting_log != cert->log;
@@ -178,7 +198,7 @@ static enum err perform(struct store_txn *txn, const struct actor *actor,
     case SETTLE_REJECT:
         return reject(txn, actor, item->reason, found);
     case SETTLE_REVOKE:
-        return revoke(txn, actor, item->reason, found);
+        return revoke(txn, actor, item, found);
     case SETTLE_RELEASE:
         return cert_release(txn, actor, &found->cert);
     }
@@ -199,14 +219,20 @@ static const char *act_name(uint8_t act)
 }
 
 static enum err journal_refusal(struct store_txn *txn, const struct settle_by *by,
-                                const struct settle_item *item)
+                                const struct settle_item *item, const struct found *found)
 {
-    uint8_t buf[192];
+    uint8_t buf[JOURNAL_TEXT_MAX];
     struct writer text = writer_of(buf, sizeof(buf));
     writer_put_str(&text, err_code(item->err));
     put_request_id(&text, by->actor.request_id);
     writer_printf(&text, " operation=%s certificate=%llu", act_name(item->act),
                   (unsigned long long)item->cert_log);
+    if (item->err == ERR_KEY_USED) {
+        writer_put_u8(&text, ' ');
+        put_key_owner(&text, found->owner.record.line_id, cert_device(&found->owner),
+                      found->owner.log);
+        log_warn("alarm-key-already-used", "%.*s", (int)text.len, (const char *)text.buf);
+    }
     struct journal_entry entry = {
         .kind = JOURNAL_REFUSED,
         .protocol = (enum journal_protocol)by->actor.protocol,
@@ -228,8 +254,38 @@ static bool ends_transaction(enum err err)
     return err == ERR_STORE_FULL || err == ERR_STORE_FAILED;
 }
 
+static enum err refuse(struct store_txn *txn, const struct settle_by *by,
+                       const struct settle_item *item, struct found *found)
+{
+    enum err err = ERR_OK;
+    if (err_class_of(item->err) == ERR_CLASS_REFUSAL && !by->quiet)
+        err = journal_refusal(txn, by, item, found);
+    if (err == ERR_OK && item->err == ERR_KEY_USED)
+        err = reject(txn, &by->actor, REASON_UNSPECIFIED, found);
+    return err;
+}
+
+/* Did this very item revoke it? */
+static enum err find_done(struct store_txn *txn, const struct settle_item *item,
+                          const struct found *found, bool *out)
+{
+    static const uint8_t none[REVOKED_MARK_LEN];
+    const struct cert_record *record = &found->cert.record;
+    struct revoked_record revoked;
+    *out = false;
+    if (item->act != SETTLE_REVOKE || item->err != ERR_CERT_REVOKED ||
+        memcmp(item->mark, none, sizeof(none)) == 0)
+        return ERR_OK;
+    enum err err =
+        txn_revoked_get(txn, record->issuer_id, BYTES_ARRAY(record->serial), &revoked);
+    *out = err == ERR_OK && revoked.reason == item->reason &&
+           memcmp(revoked.mark, item->mark, sizeof(none)) == 0;
+    return err == ERR_NOT_FOUND ? ERR_OK : err;
+}
+
 enum err settle_one(struct store_txn *txn, const struct settle_by *by, struct settle_item *item)
 {
+    bool is_done = false;
     struct found found = {0};
     enum err err = find(txn, by, item->cert_log, &found);
     if (err == ERR_OK)
@@ -237,10 +293,15 @@ enum err settle_one(struct store_txn *txn, const struct settle_by *by, struct se
     item->err = err;
     if (ends_transaction(err))
         return err;
+    err = find_done(txn, item, &found, &is_done);
     if (err != ERR_OK)
-        return by->quiet || err_class_of(err) != ERR_CLASS_REFUSAL ? ERR_OK
-                                                                   : journal_refusal(txn, by, item);
-    err = perform(txn, &by->actor, item, &found);
+        return err;
+    if (is_done)
+        item->err = ERR_OK;
+    else if (item->err == ERR_OK)
+        err = perform(txn, &by->actor, item, &found);
+    else
+        err = refuse(txn, by, item, &found);
     if (err == ERR_OK || ends_transaction(err))
         return err;
     log_error("store-inconsistent", "err=%s operation=%s certificate=%llu", err_code(err),

@@ -1,8 +1,8 @@
 /* settle.h: what becomes of certificates after they are issued: confirmed, rejected, revoked,
  * released.
  *
- * Promise: each act is done once and whole, or refused for its certificate with nothing written;
- *          one refused item does not stop the others. Everything done, and every refusal of policy,
+ * Promise: each act is done once and whole, or refused for its certificate with nothing written but
+ *          what ERR_KEY_USED says; one refused item does not stop the others. Everything done, and every refusal of policy,
  *          is in the journal.
  * Owner:   the set and its items are the caller's (store_job.extra) until the job is polled back.
  * Threads: settle_apply on the writer thread, or through store_run.
@@ -19,7 +19,10 @@
  */
 enum settle_act {
     /* It becomes the device's certificate, if it was not already, in place of the one before
-     * (superseded), and the device CONFIRMED.
+     * (superseded), and the device CONFIRMED. What it confirms is also that the key is there: one
+     * that was not proven before (device.h) is the device's from now on.
+     * ERR_KEY_USED: another device has proven the key in the meantime; the certificate is rejected
+     * (SETTLE_REJECT), which is the one refusal that writes.
      * ERR_CERT_REVOKED: revoked or on hold. ERR_CERT_CONFIRMED: confirmed before, by whomever, or
      * superseded since; whether this is a retransmission the caller knows. */
     SETTLE_CONFIRM,
@@ -33,7 +36,8 @@ enum settle_act {
      * one on hold, and the device is REVOKED if it is its current certificate. A pending successor
      * of the current certificate is revoked with it (REASON_CESSATION for a hold): it was asked for
      * on the word of that certificate. ERR_CERT_REVOKED: revoked before (or on hold, put on hold
-     * again). ERR_BAD_REQUEST: no reason to revoke for: 7, 8, > 10. */
+     * again), unless by this very item: then it is done, and nothing is written. ERR_BAD_REQUEST: no
+     * reason to revoke for: 7, 8, > 10. */
     SETTLE_REVOKE,
     /* Takes a hold back: valid, or superseded when it has a successor. ERR_BAD_REQUEST: not on
      * hold, ERR_CERT_REVOKED: revoked for good. */
@@ -44,6 +48,9 @@ struct settle_item {
     uint64_t cert_log;
     uint8_t act;    /* enum settle_act */
     uint8_t reason; /* enum crl_reason: of SETTLE_REJECT (not REASON_HOLD) and SETTLE_REVOKE */
+    /* Of SETTLE_REVOKE: tells an item of a request from others, also of the same request, so that
+     * what comes again after a crash, with its answer not on record, is known. Zeros: none. */
+    uint8_t mark[REVOKED_MARK_LEN];
     enum err err;   /* out */
 };
 

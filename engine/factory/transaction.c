@@ -2,6 +2,7 @@
 
 #include <assert.h>
 
+#include "base/log.h"
 #include "factory/lifecycle.h"
 #include "factory/settle.h"
 
@@ -31,12 +32,47 @@ enum err transaction_look(struct store_txn *txn, struct transaction_row *row)
     return ERR_OK;
 }
 
+static bool waits(const struct transaction_row *row)
+{
+    return (row->state & TRANSACTION_WAITS) != 0;
+}
+
+/* May as many more wait? */
+static enum err look_for_room(struct store_txn *txn, const struct transaction_row *row,
+                              uint32_t more)
+{
+    uint32_t count;
+    enum err err = txn_transactions_waiting(txn, row_key(row), &count);
+    if (err != ERR_OK)
+        return err == ERR_NOT_FOUND ? ERR_INTERNAL : err;
+    return count + more <= WAITING_PER_LINE_MAX ? ERR_OK : ERR_WAITING_FULL;
+}
+
+/* One that waited uncounted goes on so: it was let in before there was a limit. */
+static enum err state_to_put(struct store_txn *txn, const struct transaction_row *row,
+                             uint8_t *out_state)
+{
+    struct transaction_record there;
+    struct bytes data;
+    *out_state = row->state;
+    if (!waits(row))
+        return ERR_OK;
+    enum err err = txn_transaction_get(txn, row_key(row), &there, &data);
+    if (err == ERR_OK && (there.state | TRANSACTION_WAITS) == row->state)
+        *out_state = there.state;
+    return err == ERR_NOT_FOUND ? ERR_OK : err;
+}
+
 enum err transaction_put(struct store_txn *txn, const struct transaction_row *row, uint8_t protocol)
 {
+    uint8_t state;
+    enum err err = state_to_put(txn, row, &state);
+    if (err != ERR_OK)
+        return err;
     struct transaction_record record = {
         .version = STORE_SCHEMA_VERSION,
         .protocol = protocol,
-        .state = row->state,
+        .state = state,
         .data_len = (uint32_t)row->data.len,
         .expiry_s = row->expiry_s,
     };
@@ -47,11 +83,15 @@ enum err transactions_apply(struct store_txn *txn, struct store_job *job)
 {
     const struct transaction_set *set = job->extra;
     enum err err = ERR_OK;
+    uint32_t more = 0;
     assert(set->count <= TRANSACTION_ROWS_MAX);
     for (uint32_t i = 0; i < set->count && err == ERR_OK; i++) {
-        set->rows[i].kept = false;
+        struct transaction_row *row = &set->rows[i];
+        row->kept = false;
         if (set->only_new)
-            err = transaction_look(txn, &set->rows[i]);
+            err = transaction_look(txn, row);
+        if (err == ERR_OK && set->only_new && waits(row) && !row->kept)
+            err = look_for_room(txn, row, ++more);
     }
     for (uint32_t i = 0; i < set->count && err == ERR_OK; i++)
         if (!set->rows[i].kept)
@@ -94,6 +134,54 @@ static enum err next_expired(struct store_txn *txn, int64_t now_s, struct transa
     return err;
 }
 
+/* Has its time passed, with no dialogue that ended it? */
+static enum err is_lost(struct store_txn *txn, const struct pending_record *pending, int64_t now_s,
+                        bool *out)
+{
+    struct cert_view cert;
+    *out = pending->until_s != 0 && pending->until_s <= now_s;
+    if (pending->until_s != 0)
+        return ERR_OK;
+    enum err err = txn_cert_get(txn, pending->log, &cert);
+    if (err == ERR_OK)
+        *out = pending_until_s(pending, cert.record) <= now_s;
+    return err == ERR_NOT_FOUND ? ERR_INTERNAL : err;
+}
+
+static enum err reject_lost(struct store_txn *txn, struct sweep_set *set, uint64_t log)
+{
+    struct settle_by by = {
+        .actor = {.protocol = PROTOCOL_CMP, .why = BYTES_LIT("confirm-time-passed")},
+        .quiet = true,
+    };
+    struct settle_item item = {
+        .cert_log = log, .act = SETTLE_REJECT, .reason = REASON_UNSPECIFIED};
+    enum err err = settle_one(txn, &by, &item);
+    if (err == ERR_OK && item.err == ERR_OK) {
+        set->rejected++;
+        log_warn("pending-lost", "certificate=%llu had no dialogue on record",
+                 (unsigned long long)log);
+    }
+    return err;
+}
+
+static enum err sweep_pending(struct store_txn *txn, struct sweep_set *set, int64_t now_s)
+{
+    enum err err = ERR_OK;
+    for (uint32_t i = 0; i < SWEEP_PENDING_MAX && err == ERR_OK; i++) {
+        struct pending_record pending;
+        bool lost = false;
+        err = txn_pending_next(txn, &set->at, &pending);
+        if (err == ERR_OK)
+            err = is_lost(txn, &pending, now_s, &lost);
+        if (err == ERR_OK && lost)
+            err = reject_lost(txn, set, pending.log);
+        if (err == ERR_INTERNAL) /* a row that cannot be read does not hide those behind it */
+            err = ERR_OK;
+    }
+    return err;
+}
+
 enum err sweep_apply(struct store_txn *txn, struct store_job *job)
 {
     const struct sweep_facts *facts = (const void *)job->facts;
@@ -116,6 +204,8 @@ enum err sweep_apply(struct store_txn *txn, struct store_job *job)
     }
     set->more = err == ERR_OK;
     /* a row that cannot be read: what was done before it stands, the next sweep says so */
+    if (err == ERR_NOT_FOUND)
+        err = sweep_pending(txn, set, facts->now_s);
     if (err == ERR_NOT_FOUND || (err == ERR_INTERNAL && set->done != 0))
         err = ERR_OK;
     return err;

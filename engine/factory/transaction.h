@@ -2,11 +2,14 @@
  * of those that nobody finishes.
  *
  * Promise: the rows of a set are written all or none. A transaction that expires is ended once:
- * what still waits for its confirmation is rejected (settle.h) in the same commit that forgets it.
+ *          what still waits for its confirmation is rejected (settle.h) in the same commit that
+ *          forgets it.
+ *          A certificate that waits without a transaction (a crash came between the two commits)
+ *          is rejected likewise, but not before any dialogue about it must have ended (device.h).
  * Owner:   sets are the caller's (store_job.extra) until the job is polled back.
  * Threads: apply functions on the writer thread, or through store_run.
- * Errors:  ERR_TRANSACTION_IN_USE; ERR_STORE_FULL, ERR_STORE_FAILED, ERR_INTERNAL.
- * Limits:  TRANSACTION_ROWS_MAX; SWEEP_CERTS_MAX.
+ * Errors:  ERR_TRANSACTION_IN_USE, ERR_WAITING_FULL; ERR_STORE_FULL, ERR_STORE_FAILED, ERR_INTERNAL.
+ * Limits:  TRANSACTION_ROWS_MAX; SWEEP_CERTS_MAX; WAITING_PER_LINE_MAX.
  */
 #ifndef CERTMILL_FACTORY_TRANSACTION_H
 #define CERTMILL_FACTORY_TRANSACTION_H
@@ -20,7 +23,7 @@
 struct transaction_row {
     uint8_t key_len; /* 1..TRANSACTION_KEY_MAX */
     uint8_t key[TRANSACTION_KEY_MAX];
-    uint8_t state;
+    uint8_t state;    /* with TRANSACTION_WAITS (schema.h): one of WAITING_PER_LINE_MAX */
     bool kept;        /* out, only_new: this very row was there already and stays: answer from it */
     int64_t expiry_s; /* >= 0 */
     struct bytes data;
@@ -36,11 +39,14 @@ struct transaction_set {
      * and waits to be swept, since it still says what to reject;
      *   - with the same mark, alive: the same request came twice and the other one was first. Its
      * row stays and `kept` says so: its stored answer is the one to give;
-     *   - with the same mark, expired: written over. */
+     *   - with the same mark, expired: written over.
+     * A row that would wait for an operator where as many do as may: ERR_WAITING_FULL, nothing is
+     * written. */
     bool only_new;
 };
 
-/* store_job.apply: puts all rows. No facts. */
+/* store_job.apply: puts all rows. No facts. A row that waited uncounted (earlier versions did not
+ * count) and waits still is not counted either. */
 enum err transactions_apply(struct store_txn *txn, struct store_job *job);
 
 /* Inside a transaction. May a first message's row be written (only_new)? Sets row->kept.
@@ -51,6 +57,9 @@ enum err transaction_put(struct store_txn *txn, const struct transaction_row *ro
 
 /* A sweep ends after the row that reaches this many certificates, so that no commit takes long. */
 #define SWEEP_CERTS_MAX CMP_REQUESTS_PER_MESSAGE_MAX
+/* Rows of `pending` that a sweep looks at when nothing else has expired: it goes on where the one
+ * before it stopped, and begins again after the last row. */
+#define SWEEP_PENDING_MAX 256
 
 /* job->facts. */
 struct sweep_facts {
@@ -64,14 +73,15 @@ struct sweep_set {
      * returns how many. Pure; runs on the writer thread. */
     uint32_t (*pending)(struct bytes data, uint8_t state, uint64_t out_logs[], uint32_t max,
                         uint32_t *out_line_id);
-    uint32_t done;     /* out: rows deleted */
-    uint32_t rejected; /* out: certificates revoked */
+    struct pending_at at; /* how far `pending` was looked through; the caller's between sweeps */
+    uint32_t done;        /* out: rows deleted */
+    uint32_t rejected;    /* out: certificates revoked */
     bool more;         /* out: there are more that have expired */
 };
 
 /* store_job.apply: deletes expired rows and rejects what waits in them (REASON_UNSPECIFIED; the
  * journal says confirm-time-passed). What was confirmed or revoked meanwhile is left as it is,
- * without a word. */
+ * without a word. Then, when no more have expired, what waits and has no transaction. */
 enum err sweep_apply(struct store_txn *txn, struct store_job *job);
 
 #endif

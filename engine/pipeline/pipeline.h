@@ -19,6 +19,7 @@
 #include "crypto/mac_cache.h"
 #include "factory/device.h"
 #include "factory/enroll.h"
+#include "factory/identity.h"
 #include "factory/settle.h"
 #include "factory/transaction.h"
 #include "io/mailbox.h"
@@ -26,6 +27,8 @@
 #include "pipeline/costly.h"
 #include "pipeline/crl_publisher.h"
 #include "pipeline/snapshot.h"
+
+_Static_assert((int)PROTO_STATE_WAITS == TRANSACTION_WAITS, "the store counts what a protocol says");
 
 enum stage {
     STAGE_DECODE,       /* exchange: protocol decoder */
@@ -322,6 +325,10 @@ void caller_name(struct caller *caller);
 /* ERR_NOT_AUTHORIZED: a station without this role, or not of this line. */
 enum err caller_check_role(const struct exchange *exchange, const struct caller *caller,
                            uint32_t role);
+/* The device that a request is about. ERR_IDENTITY_MISMATCH: of a caller who may ask for itself alone,
+ * and is another; and what identity_find says. */
+enum err caller_check_identity(const struct exchange *exchange, const struct caller *caller,
+                               const struct cert_request *request, struct identity *out) MUST_USE;
 /* Who the holder of a certificate is: chain[0] and what came with it. In a read of core->reader. */
 enum err caller_by_cert(struct core *core, const struct exchange *exchange,
                         const struct bytes chain[], uint32_t chain_count, struct caller *out);

@@ -370,6 +370,19 @@ enum err caller_check_role(const struct exchange *exchange, const struct caller 
     return on_line && (station->roles & role) != 0 ? ERR_OK : ERR_NOT_AUTHORIZED;
 }
 
+enum err caller_check_identity(const struct exchange *exchange, const struct caller *caller,
+                               const struct cert_request *request, struct identity *out)
+{
+    enum err err =
+        identity_find(exchange->line->device_id, request->subject, request->san, out);
+    bool for_itself = caller->kind == CALLER_VENDOR || caller->kind == CALLER_DEVICE;
+    if (err != ERR_OK || !for_itself) {
+        return err;
+    }
+    struct bytes own = bytes_of(caller->device_id, caller->device_id_len);
+    return bytes_eq(bytes_of(out->id, out->len), own) ? ERR_OK : ERR_IDENTITY_MISMATCH;
+}
+
 /* RFC 7030 3.5: a challengePassword that is there is a channel binding and must match. */
 static enum err check_pop_link(const struct exchange *exchange, const struct cert_request *request)
 {

@@ -45,7 +45,7 @@ void stage_verify(struct core *core, struct issuance *slots[], enum verdict verd
     }
 }
 
-static enum err fill_facts(struct issuance *issuance)
+static enum err fill_facts(const struct core *core, struct issuance *issuance)
 {
     const struct exchange *exchange = issuance->exchange;
     const struct proto_message *message = issuance->unit->message;
@@ -53,21 +53,16 @@ static enum err fill_facts(struct issuance *issuance)
     const struct cert_request *request = issuance->request;
     struct issue_facts *facts = &issuance->facts;
     struct identity id;
-    enum err err = identity_find(line->device_id, request->subject, request->san, &id);
+    const struct caller *caller = &issuance->unit->caller;
+    enum err err = caller_check_identity(exchange, caller, request, &id);
     if (err != ERR_OK) {
         return err;
-    }
-    const struct caller *caller = &issuance->unit->caller;
-    if (caller->kind == CALLER_VENDOR || caller->kind == CALLER_DEVICE) {
-        if (!bytes_eq(bytes_of(id.id, id.len),
-                      bytes_of(caller->device_id, caller->device_id_len))) {
-            return ERR_IDENTITY_MISMATCH;
-        }
     }
     *facts = (struct issue_facts){
         .kind = message->action == ACTION_REENROLL ? ISSUE_RENEWAL : ISSUE_NEW,
         .pending = message->waits_for_confirmation,
         .key_made = issuance->unit->made != NULL,
+        .unproven = request->pop == POP_KEY_ENCIPHERMENT && !issuance->unit->made,
         .protocol = exchange->route.proto->journal_protocol,
         .caller = (uint8_t)caller->kind,
         .device_id_len = (uint8_t)id.len,
@@ -75,6 +70,8 @@ static enum err fill_facts(struct issuance *issuance)
         .line_name_len = (uint8_t)strlen(line->name),
         .line_id = line->line_id,
         .issuer_id = line->ca->issuer_id,
+        .confirm_wait_s = line->proto.cmp ? line->proto.cmp->confirm_wait_s : 0,
+        .asked_s = core->now_s,
         .current_log = caller->cert_log,
     };
     memcpy(facts->device_id, id.id, id.len);
@@ -100,7 +97,7 @@ static enum verdict admit_one(struct core *core, struct issuance *issuance)
     char detail[128] = "";
     issuance->err = profile_check(exchange->line->profile, issuance->request, detail);
     if (issuance->err == ERR_OK) {
-        issuance->err = fill_facts(issuance);
+        issuance->err = fill_facts(core, issuance);
     }
     if (issuance->err != ERR_OK) {
         struct proto_outcome *outcome = &issuance->unit->outcomes[issuance->index];

@@ -293,6 +293,25 @@ static enum err authorize_own_revocation(const struct caller *caller,
     return ERR_OK;
 }
 
+/* Requests that will wait for an operator: not everybody's, and not for another device by a device,
+ * whom it would be refused in the end. */
+static enum err authorize_waiting(const struct unit *unit)
+{
+    const struct proto_message *message = unit->message;
+    const struct caller *caller = &unit->caller;
+    struct identity id;
+    enum err err = caller_check_role(unit->exchange, caller, ROLE_ENROLL);
+    if (caller->kind != CALLER_VENDOR && caller->kind != CALLER_DEVICE) {
+        return err;
+    }
+    for (uint32_t i = 0; i < message->request_count && err == ERR_OK; i++) {
+        if (!message->request_errs || message->request_errs[i] == ERR_OK) {
+            err = caller_check_identity(unit->exchange, caller, &message->requests[i], &id);
+        }
+    }
+    return err;
+}
+
 static enum err authorize(const struct unit *unit)
 {
     const struct exchange *exchange = unit->exchange;
@@ -304,9 +323,8 @@ static enum err authorize(const struct unit *unit)
     switch (message->action) {
     case ACTION_ENROLL:
         return caller_check_role(exchange, caller, ROLE_ENROLL);
-    case ACTION_MESSAGE: /* requests beside it wait for an operator: not everybody's */
-        return message->request_count > 0 ? caller_check_role(exchange, caller, ROLE_ENROLL)
-                                          : ERR_OK;
+    case ACTION_MESSAGE:
+        return message->request_count > 0 ? authorize_waiting(unit) : ERR_OK;
     case ACTION_REENROLL:
         if (caller->kind != CALLER_DEVICE) {
             return ERR_CLIENT_CERT_REQUIRED;

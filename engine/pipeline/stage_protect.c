@@ -2,12 +2,32 @@
  * answer, and what is remembered of the dialogue before the answer leaves. */
 #include "base/clock.h"
 #include "base/log.h"
+#include "crypto/digest.h"
 #include "crypto/softkey.h"
 #include "pipeline/pipeline.h"
 
 enum { SWEEP_EVERY_MS = 1000, SWEEP_ROWS_MAX = 256 };
 
 /* --- SETTLE --- */
+
+/* The same message again asks for the same, whatever it came to; and each of its items is its own. */
+static void mark_settles(struct unit *unit)
+{
+    uint8_t hash[SHA256_LEN], number[4];
+    struct bytes said = unit->message->protected_part;
+    if (unit->message->action != ACTION_REVOKE || said.len == 0) {
+        return;
+    }
+    sha256_once(said, hash);
+    for (uint32_t i = 0; i < unit->settle_set.count; i++) {
+        struct settle_item *item = &unit->settle_set.items[i];
+        memcpy(item->mark, hash, sizeof(item->mark));
+        store_be32(number, unit->settle_of[i]);
+        for (uint32_t k = 0; k < sizeof(number); k++) {
+            item->mark[k] ^= number[k];
+        }
+    }
+}
 
 static enum err fill_settle_set(struct unit *unit)
 {
@@ -27,6 +47,7 @@ static enum err fill_settle_set(struct unit *unit)
                 .cert_log = settle->cert_log, .act = settle->act, .reason = settle->reason};
         }
     }
+    mark_settles(unit);
     return ERR_OK;
 }
 
@@ -435,7 +456,7 @@ static void sweep(struct core *core)
                   sweep_due);
         return;
     }
-    core->sweep = (struct sweep_set){.pending = proto_cmp.pending};
+    core->sweep.pending = proto_cmp.pending; /* the rest goes on where it was */
     struct sweep_facts facts = {.now_s = core->now_s, .max = SWEEP_ROWS_MAX};
     job->apply = sweep_apply;
     job->extra = &core->sweep;

@@ -137,7 +137,8 @@ static enum err open_dialogue(const struct proto_line *line, const struct proto_
 static const struct cmp_kept *last_answer(const struct proto_context *context,
                                           const struct cmp_record *record)
 {
-    bool has_polled = context->record_state == CMP_DIALOG_WAITING && record->second.time_s != 0;
+    bool waits = (context->record_state | PROTO_STATE_WAITS) == CMP_DIALOG_WAITING;
+    bool has_polled = waits && record->second.time_s != 0;
     return has_polled ? &record->second : &record->first;
 }
 
@@ -224,6 +225,7 @@ static enum err go_on(const struct proto_line *line, const struct proto_context 
     }
     switch ((enum cmp_dialog)context->record_state) {
     case CMP_DIALOG_WAITING:
+    case CMP_DIALOG_WAITING_OLD:
         if (body == CMP_POLLREQ) {
             return take_poll(line, context, arena, message);
         }

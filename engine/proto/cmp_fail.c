@@ -94,6 +94,7 @@ uint32_t cmp_fail_of(enum err err)
     case ERR_STORE_BUSY:
     case ERR_NO_SPACE:
     case ERR_FULL:
+    case ERR_WAITING_FULL:
         return CMP_FAIL_SYSTEM_UNAVAIL;
 
     /* answered in HTTP, or nobody's fault but ours */

@@ -25,7 +25,9 @@ enum {
 /* What is known of a dialogue (transaction_record.state). */
 enum cmp_dialog {
     CMP_DIALOG_NONE = 0,
-    CMP_DIALOG_WAITING = 1, /* for an operator: the request is kept, the client polls */
+    CMP_DIALOG_WAITING = 1 | PROTO_STATE_WAITS, /* for an operator: the request is kept, the client
+                                                 * polls */
+    CMP_DIALOG_WAITING_OLD = 1, /* likewise, of a version that did not count them */
     CMP_DIALOG_CONFIRM = 2, /* for certConf */
     CMP_DIALOG_DONE = 3,
 };

@@ -93,6 +93,7 @@ uint16_t est_status(enum err err)
         return 505;
 
     case ERR_OVERLOADED:
+    case ERR_WAITING_FULL:
     case ERR_STOPPING:
     case ERR_DEADLINE:
     case ERR_SIGNER_UNAVAILABLE:

@@ -124,6 +124,10 @@ struct proto_message {
     void *state;         /* the protocol's own, in the arena */
 };
 
+/* In record_state: a request that waits for an operator. Such records are counted and bounded for each
+ * line; the rest of the state is the protocol's own. (TRANSACTION_WAITS of store/schema.h, by number.) */
+enum { PROTO_STATE_WAITS = 0x80 };
+
 /* What is known when the sender is: for resume. */
 struct proto_context {
     int64_t now_s;

@@ -150,6 +150,53 @@ def test_a_poll_that_ends_the_wait_comes_again():
         assert len(certificates(app)) == 1
 
 
+def test_a_crash_before_the_answer_is_on_record():
+    """What was done is committed before the answer is: who asks again is told that it is done."""
+    with make() as app:
+        issued = [m.exchange(app, m.ir(m.Request(new_key(), f"lost-{n}"), mac(), infos=[m.info(m.IMPLICIT_CONFIRM, m.NULL)]))
+                  for n in range(3)]
+        details = [m.rev_of(issued[0].cert, 1), m.rev_of(issued[1].cert, 6), m.rev_of(issued[0].cert, 1)]
+        asked = m.rr(details, ra(app))
+        waits = m.ir(m.Request(new_key(), "lost-too"), mac())
+        first, cert = m.exchange(app, asked), m.exchange(app, waits).cert
+        assert [r.fails for r in first.responses] == [[], [], ["certRevoked"]]
+        app.kill()
+        run([cm.BIN / "forget_dialogues", app.dir / "store"])
+        app.start()
+        before = certificates(app)
+        again = m.exchange(app, asked)
+        assert again.der != first.der and [r.fails for r in again.responses] == [r.fails for r in first.responses]
+        assert m.exchange(app, waits).cert == cert and certificates(app) == before
+        # another request for the same is told that it comes too late
+        other = m.exchange(app, m.rr(details[:1], ra(app)))
+        assert other.responses[0].fails == ["certRevoked"]
+
+
+def test_a_full_line_lets_nobody_more_wait():
+    """WAITING_PER_LINE_MAX (limits.h) requests wait but one: who comes last is told so, until somebody is through."""
+    with make() as app:
+        app.stop()
+        run([cm.BIN / "wait_many", app.dir / "store", "held", 9999])
+        app.start()
+        first = m.ir(m.Request(new_key(), "fits"), mac())
+        waits = m.exchange(app, first, "held")
+        assert waits.status == m.WAITING
+        more = m.ir(m.Request(new_key(), "does-not"), mac())
+        for _ in range(2):
+            refused = m.exchange(app, more, "held")
+            assert (refused.body, refused.fails) == ("error", ["systemUnavail"]) and refused.code == "waiting-full"
+            app.kill()
+            app.start()
+        # the line is full for those who wait; who waits already polls, or gives up
+        assert post(app, first.der(), "held") == waits.der
+        poll = m.pollreq(waits, first)
+        polled = m.exchange(app, poll, "held")
+        assert polled.body == "pollRep"
+        assert m.exchange(app, m.ir(m.Request(new_key(), "elsewhere"), mac())).cert is not None
+        assert m.exchange(app, m.error(polled, first), "held").body == "pkiconf"
+        assert m.exchange(app, more, "held").status == m.WAITING
+
+
 def at_once(app, ders, line="line1"):
     """Sends each on a connection of its own (connections go to the cores in turn), all at the same instant."""
     socks = [m.connect(app) for _ in ders]

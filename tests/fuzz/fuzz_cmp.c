@@ -147,7 +147,9 @@ static bool input_of(struct bytes data, struct input *out)
     out->has_signer = bit(c[1], 6);
     out->little_memory = bit(c[1], 7);
     out->protection = (enum proto_protection)(c[2] % 3);
-    out->record_state = c[2] / 3 % 5;
+    static const uint8_t states[] = {CMP_DIALOG_WAITING_OLD, CMP_DIALOG_WAITING,
+                                     CMP_DIALOG_CONFIRM, CMP_DIALOG_DONE, 4};
+    out->record_state = states[c[2] / 3 % 5];
     out->err = (enum err)(c[3] % ERR_COUNT);
     out->record_body = c[4] % CMP_BODY_COUNT;
     out->route = (struct proto_route){.proto = &proto_cmp, .operation = c[5] % 11};

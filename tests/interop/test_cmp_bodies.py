@@ -396,6 +396,25 @@ def test_poll_until_the_line_goes_on(f):
         f.reload(lambda lines: lines["held"].update(hold=True))
 
 
+def test_nobody_waits_for_another_identity(f):
+    """A device, and who comes with a vendor's certificate, is told at once that it may ask for itself alone."""
+    name = device_name("vendor")
+    vendor = f.foreign(name)
+    f.reload(lambda lines: lines["held"].update(hold=False))
+    try:
+        device = f.enroll(line="held")
+    finally:
+        f.reload(lambda lines: lines["held"].update(hold=True))
+    for caller in (vendor, device):
+        f.refuses(ir([Request(cm.new_key(), device_name())], caller), "notAuthorized", "identity-mismatch", "held")
+        f.refuses(p10cr(cm.csr(device_name(), cm.new_key()), caller), "notAuthorized", "identity-mismatch", "held")
+    f.refuses(ir([Request(cm.new_key(), name, 0), Request(cm.new_key(), device_name(), 1)], vendor), "notAuthorized",
+              "identity-mismatch", "held")
+    assert exchange(f, ir([Request(cm.new_key(), name)], vendor), "held").status == WAITING
+    assert exchange(f, kur([Request(cm.new_key(), None)], device), "held").status == WAITING
+    assert exchange(f, ir([Request(cm.new_key(), device_name())], f.ra), "held").status == WAITING
+
+
 # --- genm -----------------------------------------------------------------------------------------
 
 def test_genm_anonymous_and_under_every_protection(f):

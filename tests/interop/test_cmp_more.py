@@ -468,6 +468,22 @@ def test_what_was_never_opened_is_taken_back():
         assert late.body == "error"
 
 
+def test_nobody_blocks_a_key_that_they_do_not_hold(app):
+    """A public key is known to many. Who asks for it without a proof has nothing before the certificate was opened."""
+    key = new_key("rsa2048")
+    asked = ir(Request(key, "blocker", pop=encr_cert()), mac(), pvno=3)
+    blocked = exchange(app, asked)
+    assert blocked.status == ACCEPTED and blocked.cert is None
+    answer = exchange(app, ir(Request(key, "holder"), mac(), pvno=3, infos=[info(IMPLICIT_CONFIRM, NULL)]))
+    assert answer.status == ACCEPTED, answer.responses
+    # a key in two devices: a cloned image. Who proved it first has it
+    cert = x509.load_der_x509_certificate(decrypt(app, blocked.responses[0].encrypted, key))
+    late = exchange(app, certconf(blocked, asked, [cert_status(cert)]))
+    assert (late.body, late.fails) == ("error", ["duplicateCertReq"])
+    assert [c["status"] for c in certificates(app) if c["device"] == "blocker"] == ["revoked"]
+    assert state_of(app, "holder") == "issued" and wait_for(lambda: "alarm-key-already-used" in app.log_text())
+
+
 def test_some_of_a_batch_are_encrypted(app):
     keys = [new_key("rsa2048" if n % 2 else "p256") for n in range(6)]
     first = ir([Request(key, f"some-{n}", n, pop=encr_cert() if n % 2 else "signature") for n, key in enumerate(keys)],

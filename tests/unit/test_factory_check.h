@@ -15,10 +15,10 @@ struct check {
 
 static inline uint64_t check_pending(struct store_reader *reader, uint32_t line_id, struct bytes id)
 {
-    uint64_t log = 0;
-    enum err err = reader_pending(reader, line_id, id, &log);
+    struct pending_record pending = {0};
+    enum err err = reader_pending(reader, line_id, id, &pending);
     assert_true(err == ERR_OK || err == ERR_NOT_FOUND);
-    return log;
+    return pending.log;
 }
 
 static inline bool check_cert(void *ctx, const struct cert_view *cert)
@@ -43,10 +43,14 @@ static inline bool check_cert(void *ctx, const struct cert_view *cert)
         assert_true(linked);
     if (record->status == CERT_SUPERSEDED)
         assert_true(record->replaced_by > cert->log && !linked);
-    assert_int_equal(reader_key(check->reader, record->spki_hash, &key), ERR_OK);
-    assert_true(bytes_eq(key.device_id, cert->device_id));
-    if (linked) /* the newest for its key, or one that has lost it to a newer one */
-        assert_true(key.record->cert_log >= cert->log);
+    err = reader_key(check->reader, record->spki_hash, &key);
+    assert_true(err == ERR_OK || err == ERR_NOT_FOUND);
+    bool bound = err == ERR_OK && key.record->line_id == record->line_id &&
+                 bytes_eq(key.device_id, cert->device_id);
+    if (waiting != cert->log && record->status != CERT_REVOKED)
+        assert_true(bound); /* else its key may never have been proven */
+    if (linked && waiting != cert->log) /* the newest for its key, or one that lost it to a newer */
+        assert_true(record->status == CERT_REVOKED || key.record->cert_log >= cert->log);
     check->revoked += off;
     check->waiting += waiting == cert->log;
     return true;
@@ -80,6 +84,19 @@ static inline bool check_listed(void *ctx, struct bytes serial, const struct rev
     return true;
 }
 
+struct check_line {
+    const struct fixture *fx;
+    uint64_t waiting; /* of line-a */
+};
+
+static inline bool check_line(void *ctx, struct bytes name, const struct line_record *line)
+{
+    const struct check_line *check = ctx;
+    (void)name;
+    assert_int_equal(line->waiting, line->line_id == check->fx->line_a ? check->waiting : 0);
+    return true;
+}
+
 /* Every transaction has its expiry and no other, every pending row a certificate (counted before).
  */
 static inline void check_tables(struct fixture *fx, uint64_t waiting)
@@ -87,6 +104,7 @@ static inline void check_tables(struct fixture *fx, uint64_t waiting)
     struct db_txn txn;
     struct db_walk walk;
     struct bytes key, value;
+    struct check_line line = {.fx = fx};
     assert_int_equal(db_begin(&fx->store->db, true, &txn), ERR_OK);
     assert_int_equal(db_entries(&txn, DB_PENDING), waiting);
     assert_int_equal(db_entries(&txn, DB_EXPIRIES), db_entries(&txn, DB_TRANSACTIONS));
@@ -100,9 +118,13 @@ static inline void check_tables(struct fixture *fx, uint64_t waiting)
         assert_int_equal(db_get(&txn, DB_TRANSACTIONS, id, &row), ERR_OK);
         assert_int_equal(transaction_split(row, &record, &data), ERR_OK);
         assert_int_equal(record.expiry_s, expiry_s);
+        line.waiting += (record.state & TRANSACTION_WAITS) != 0;
     }
     db_walk_end(&walk);
     db_abort(&txn);
+    struct store_reader *reader = fixture_reader(fx);
+    assert_int_equal(reader_lines_each(reader, check_line, &line), ERR_OK);
+    fixture_reader_done(reader);
 }
 
 static inline void check_whole(struct fixture *fx)

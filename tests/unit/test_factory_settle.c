@@ -452,6 +452,61 @@ static void an_operator_revokes_from_the_main_thread(void **state)
     assert_int_equal(item.err, ERR_CERT_REVOKED);
 }
 
+/* A crash came between the revocation and the record of its answer, and the request comes again. */
+static void the_same_request_again_is_done(void **state)
+{
+    struct fixture *fx = *state;
+    struct settle_facts facts = settle_facts_of(fx);
+    issue(fx, "dev-1", ISSUE_NEW, 0, 1, false);
+    issue(fx, "dev-2", ISSUE_NEW, 0, 2, false);
+    issue(fx, "dev-3", ISSUE_NEW, 0, 3, false);
+    /* also one that asks twice for the same, of which the second is refused */
+    const struct settle_item asked[] = {
+        {.cert_log = 1, .act = SETTLE_REVOKE, .reason = REASON_KEY_COMPROMISE, .mark = "abcd"},
+        {.cert_log = 2, .act = SETTLE_REVOKE, .reason = REASON_HOLD, .mark = "abce"},
+        {.cert_log = 1, .act = SETTLE_REVOKE, .reason = REASON_KEY_COMPROMISE, .mark = "abcf"},
+    };
+    uint64_t journal = 0;
+    for (int round = 0; round < 3; round++) {
+        struct settle_item items[3];
+        memcpy(items, asked, sizeof(items));
+        fixture_close(fx);
+        fixture_open(fx, 1);
+        assert_int_equal(settle_all(fx, &facts, items, 3, (struct bytes){0}), ERR_OK);
+        check_whole(fx);
+        assert_int_equal(items[0].err, ERR_OK);
+        assert_int_equal(items[1].err, ERR_OK);
+        assert_int_equal(items[2].err, ERR_CERT_REVOKED);
+        uint64_t now = fixture_verify(fx);
+        assert_true(round == 0 || now == journal + 1); /* the refusal alone */
+        journal = now;
+    }
+    /* another request, and one that names another reason, find it revoked */
+    struct settle_item other = asked[0];
+    other.mark[4] = 1;
+    assert_int_equal(settle_all(fx, &facts, &other, 1, (struct bytes){0}), ERR_OK);
+    assert_int_equal(other.err, ERR_CERT_REVOKED);
+    other = asked[0];
+    other.reason = REASON_CA_COMPROMISE;
+    assert_int_equal(settle_all(fx, &facts, &other, 1, (struct bytes){0}), ERR_OK);
+    assert_int_equal(other.err, ERR_CERT_REVOKED);
+    /* what has no mark is never the same */
+    for (int round = 0; round < 2; round++) {
+        other = (struct settle_item){.cert_log = 3, .act = SETTLE_REVOKE};
+        assert_int_equal(settle_all(fx, &facts, &other, 1, (struct bytes){0}), ERR_OK);
+        assert_int_equal(other.err, round == 0 ? ERR_OK : ERR_CERT_REVOKED);
+    }
+    /* a hold that became a revocation for good is not on hold again */
+    other = asked[1];
+    other.reason = REASON_CESSATION;
+    other.mark[0] = 'x';
+    assert_int_equal(settle_all(fx, &facts, &other, 1, (struct bytes){0}), ERR_OK);
+    assert_int_equal(other.err, ERR_OK);
+    other = asked[1];
+    assert_int_equal(settle_all(fx, &facts, &other, 1, (struct bytes){0}), ERR_OK);
+    assert_int_equal(other.err, ERR_CERT_REVOKED);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, fixture_setup, fixture_teardown)
 
 int main(void)
@@ -474,6 +529,7 @@ int main(void)
         TEST(a_full_set),
         TEST(a_long_why_is_cut),
         TEST(an_operator_revokes_from_the_main_thread),
+        TEST(the_same_request_again_is_done),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -64,12 +64,18 @@ static void stage_issue(struct storm *storm)
     /* a key is worn out in the end: most come anew */
     if (next_random(storm, 4) != 0)
         key = 1000000 + (((uint64_t)storm->serial_base << 32) | storm->serial);
+    /* and one that is not proven may be anybody's */
+    bool disputed = next_random(storm, 4) == 0;
+    if (disputed)
+        key = 500000 + ((uint64_t)storm->serial_base << 32) + storm->serial / 4;
     snprintf(id, sizeof(id), "dev-%u", device);
     local.serial =
         ((uint64_t)storm->serial_base << 32) + ((uint64_t)storm->core << 28) + storm->serial++;
     struct issue_facts facts = fixture_facts(&local, local.line_a, id, key);
     facts.kind = (uint8_t)next_random(storm, 3);
     facts.pending = next_random(storm, 3) != 0;
+    facts.unproven = facts.pending && (disputed || next_random(storm, 3) == 0);
+    facts.asked_s = 900 + next_random(storm, 200); /* some are lost before they are swept */
     if (facts.kind == ISSUE_RENEWAL)
         facts.current_log = fixture_device(&local, local.line_a, id).cert_log;
     struct bytes cert = fixture_cert(&facts, buf);
@@ -112,6 +118,13 @@ static void stage_row(struct storm *storm, struct work *work)
         .expiry_s = 1000 + next_random(storm, 50),
         .data = BYTES_ARRAY(work->data),
     };
+    if (next_random(storm, 2) == 0) { /* waits for an operator, or has done so */
+        work->row.key_len = 6;
+        work->row.key[0] = PROTOCOL_CMP;
+        store_be32(work->row.key + 1, storm->fx->line_a);
+        work->row.key[5] = (uint8_t)next_random(storm, 40);
+        work->row.state = next_random(storm, 2) == 0 ? 1 | TRANSACTION_WAITS : 3;
+    }
     work->rows = (struct transaction_set){&work->row, 1, PROTOCOL_CMP, next_random(storm, 2) == 0};
     fixture_stage_extra(storm->fx, storm->core, transactions_apply, NULL, 0, (struct bytes){0},
                         &work->rows);
@@ -120,7 +133,7 @@ static void stage_row(struct storm *storm, struct work *work)
 static void stage_sweep(struct storm *storm, struct work *work)
 {
     struct sweep_facts facts = {1000 + next_random(storm, 60), 1 + next_random(storm, 8)};
-    work->sweep = (struct sweep_set){.pending = waiting_of};
+    work->sweep.pending = waiting_of;
     fixture_stage_extra(storm->fx, storm->core, sweep_apply, &facts, sizeof(facts),
                         (struct bytes){0}, &work->sweep);
 }
@@ -200,7 +213,8 @@ static void on_all_cores(void **state)
     /* it was a storm: everything happened */
     static const enum err expected[] = {
         ERR_OK,          ERR_CERT_REVOKED,       ERR_CERT_CONFIRMED,
-        ERR_BAD_REQUEST, ERR_TRANSACTION_IN_USE, ERR_DEVICE_PROVISIONED};
+        ERR_BAD_REQUEST, ERR_TRANSACTION_IN_USE, ERR_DEVICE_PROVISIONED,
+        ERR_KEY_USED};
     for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++) {
         print_message("%s: %d\n", err_code(expected[i]), (int)results[expected[i]]);
         assert_true(results[expected[i]] != 0);

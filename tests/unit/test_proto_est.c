@@ -677,6 +677,7 @@ static const uint16_t expected_status[ERR_COUNT] = {
     [ERR_PIN_WRONG] = 503,
     [ERR_KEY_NOT_FOUND] = 503,
     [ERR_UNSUPPORTED] = 500,
+    [ERR_WAITING_FULL] = 503,
     [ERR_INTERNAL] = 500,
 };
 

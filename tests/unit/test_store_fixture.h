@@ -184,6 +184,7 @@ static inline struct issue_facts fixture_facts(struct fixture *fx, uint32_t line
         .line_name_len = 6,
         .line_id = line_id,
         .issuer_id = fx->issuer,
+        .asked_s = (int64_t)(clock_wall_ns() / NS_PER_S),
         .not_before_s = 1000,
         .not_after_s = 4000000000,
     };

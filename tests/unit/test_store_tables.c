@@ -42,18 +42,20 @@ static enum err put_waiting(struct store_txn *txn, void *ctx)
 {
     struct fixture *fx = ctx;
     struct device_record record = {.version = STORE_SCHEMA_VERSION, .cert_log = 7};
-    uint64_t log = 0;
-    enum err err = txn_pending_get(txn, fx->line_a, BYTES_LIT("dev-1"), &log);
+    struct pending_record pending = {0};
+    enum err err = txn_pending_get(txn, fx->line_a, BYTES_LIT("dev-1"), &pending);
     if (err != ERR_NOT_FOUND)
         return ERR_STORE_FAILED;
     err = txn_device_put(txn, fx->line_a, BYTES_LIT("dev-1"), &record);
     if (err == ERR_OK)
-        err = txn_pending_put(txn, fx->line_a, BYTES_LIT("dev-1"), 41);
+        err = txn_pending_put(txn, fx->line_a, BYTES_LIT("dev-1"),
+                              &(struct pending_record){41, 7});
     if (err == ERR_OK)
-        err = txn_pending_put(txn, fx->line_a, BYTES_LIT("dev-1"), 42);
+        err = txn_pending_put(txn, fx->line_a, BYTES_LIT("dev-1"),
+                              &(struct pending_record){42, 8});
     if (err == ERR_OK)
-        err = txn_pending_get(txn, fx->line_a, BYTES_LIT("dev-1"), &log);
-    return err == ERR_OK && log != 42 ? ERR_STORE_FAILED : err;
+        err = txn_pending_get(txn, fx->line_a, BYTES_LIT("dev-1"), &pending);
+    return err == ERR_OK && pending.log != 42 ? ERR_STORE_FAILED : err;
 }
 
 static enum err drop_waiting(struct store_txn *txn, void *ctx)
@@ -66,13 +68,15 @@ static enum err drop_waiting(struct store_txn *txn, void *ctx)
 static void a_device_and_what_waits_are_deleted(void **state)
 {
     struct fixture *fx = *state;
-    uint64_t log = 0;
+    struct pending_record pending = {0};
     assert_int_equal(run(fx, put_waiting, fx), ERR_OK);
     reopen(fx);
     struct store_reader *reader = fixture_reader(fx);
-    assert_int_equal(reader_pending(reader, fx->line_a, BYTES_LIT("dev-1"), &log), ERR_OK);
-    assert_int_equal(log, 42);
-    assert_int_equal(reader_pending(reader, fx->line_b, BYTES_LIT("dev-1"), &log), ERR_NOT_FOUND);
+    assert_int_equal(reader_pending(reader, fx->line_a, BYTES_LIT("dev-1"), &pending), ERR_OK);
+    assert_int_equal(pending.log, 42);
+    assert_int_equal(pending.until_s, 8);
+    assert_int_equal(reader_pending(reader, fx->line_b, BYTES_LIT("dev-1"), &pending),
+                     ERR_NOT_FOUND);
     fixture_reader_done(reader);
     assert_int_equal(run(fx, drop_waiting, fx), ERR_OK);
     assert_int_equal(fixture_device(fx, fx->line_a, "dev-1").cert_log, 0);

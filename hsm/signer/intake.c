@@ -260,8 +260,8 @@ void intake_return(struct worker *worker, const struct slot_ref refs[], uint32_t
  * have been too, and the count read here would be without it. So the last of any sequence of
  * results wakes. Should the token stop answering before that, the core finds what was held when it
  * looks for stalls, if not before: it is in the ring. */
-static bool may_hold(struct station *station, uint16_t core, uint32_t unread_before, uint32_t unread,
-                     uint64_t now)
+static bool may_hold(struct station *station, uint16_t core, uint32_t unread_before,
+                     uint32_t unread, uint64_t now)
 {
     struct unread *times = &station->unread[core];
     uint64_t gap = now - times->last_ns;

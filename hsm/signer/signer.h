@@ -140,9 +140,10 @@ bool intake_init(struct station *station);
 uint32_t intake_take(struct worker *worker, struct slot_ref out[SIGN_BATCH_MAX]);
 /* Gives jobs of a batch back to be taken by others. */
 void intake_return(struct worker *worker, const struct slot_ref refs[], uint32_t count);
-/* Puts results into the done rings at once, each core's in one go, and wakes each core at most once:
- * now, or together with the next results where those are about to follow, see may_hold. A core with
- * fewer jobs here than there are sessions is always woken now. */
+/* Puts results into the done rings at once, each core's in one go, and wakes each core at most
+ * once: now, or, where more results of its own are about to follow, with one of those (see
+ * may_hold). A core that has no more jobs waiting here than there are sessions is always woken now.
+ */
 void intake_publish(struct station *station, const struct slot_ref refs[],
                     const struct shm_done results[], uint32_t count);
 /* Wakes every worker, to stop. */

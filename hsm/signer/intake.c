@@ -12,6 +12,10 @@ enum {
     SLOT_NONE = 0xffff,
     /* a batch is published as one: it must not hold its first result back for long */
     BATCH_NS = 200000,
+    /* so many results that a core has not read are worth a wake, */
+    HOLD_RESULTS = 8,
+    /* and fewer when the first would wait for longer than this: small against a commit */
+    HOLD_NS = 1000000,
 };
 
 bool intake_init(struct station *station)
@@ -22,6 +26,15 @@ bool intake_init(struct station *station)
     memset(intake->head, 0xff, sizeof(intake->head));
     memset(intake->tail, 0xff, sizeof(intake->tail));
     return intake->next != NULL;
+}
+
+/* One writer at a time: the lock is held. */
+static void count_pending(struct intake *intake, uint32_t core, uint32_t change)
+{
+    _Atomic uint32_t *of_core = &intake->pending_of[core];
+    atomic_store_explicit(of_core, atomic_load_explicit(of_core, memory_order_relaxed) + change,
+                          memory_order_relaxed);
+    intake->pending += change;
 }
 
 static void push(struct intake *intake, uint32_t key, uint16_t core, uint16_t slot)
@@ -35,7 +48,7 @@ static void push(struct intake *intake, uint32_t key, uint16_t core, uint16_t sl
     intake->tail[key][core] = slot;
     intake->cores[key] |= 1ull << core;
     intake->keys |= 1ull << key;
-    intake->pending++;
+    count_pending(intake, core, 1);
 }
 
 /* The next set bit at or after `from`, around the end. */
@@ -61,7 +74,7 @@ static struct slot_ref pop(struct intake *intake)
     }
     intake->next_core[key] = (core + 1) % CORES_MAX;
     intake->next_key = (key + 1) % KEYS_MAX;
-    intake->pending--;
+    count_pending(intake, core, UINT32_MAX); /* one fewer */
     return (struct slot_ref){(uint16_t)core, slot};
 }
 
@@ -238,6 +251,30 @@ void intake_return(struct worker *worker, const struct slot_ref refs[], uint32_t
 
 /* --- giving back --- */
 
+/* With the core's done_lock, after publishing: may waking it be left to a later result? It costs
+ * two context switches, more than all else here, and takes the processor from a worker that may
+ * hold a lock of the token's.
+ *
+ * No result is left behind: it is held only while a job of this core waits in the intake. Whoever
+ * publishes that job decides anew, under this lock; had that been before now, taking the job would
+ * have been too, and the count read here would be without it. So the last of any sequence of
+ * results wakes. Should the token stop answering before that, the core finds what was held when it
+ * looks for stalls, if not before: it is in the ring. */
+static bool may_hold(struct station *station, uint16_t core, uint32_t unread_before,
+                     uint32_t unread, uint64_t now)
+{
+    struct unread *times = &station->unread[core];
+    uint64_t gap = now - times->last_ns;
+    times->last_ns = now;
+    if (unread_before == 0)
+        times->since_ns = now;
+    uint32_t pending =
+        atomic_load_explicit(&station->intake.pending_of[core], memory_order_relaxed);
+    bool soon = now + gap < times->since_ns + HOLD_NS; /* if the next takes as long as this did */
+    /* while the core wakes and sends more, no worker should run out of work */
+    return pending > station->config.sessions && unread < HOLD_RESULTS && soon;
+}
+
 static void publish_core(struct station *station, uint16_t core_index, const struct slot_ref refs[],
                          const struct shm_done results[], uint32_t count)
 {
@@ -249,8 +286,11 @@ static void publish_core(struct station *station, uint16_t core_index, const str
             *(struct shm_done *)spsc_slot_in(&core->done, filled++) = results[i];
     }
     spsc_publish(&core->done, filled);
+    uint32_t unread = SHM_SLOTS - space;
+    bool held = may_hold(station, core_index, unread, unread + filled, clock_mono_ns());
     pthread_mutex_unlock(&station->done_lock[core_index]);
-    wake_signal(&station->wakes[core_index]);
+    if (!held)
+        wake_signal(&station->wakes[core_index]);
 }
 
 /* 1: 0, 2: 1, 3 and 4: 2, ... SIGN_BATCH_MAX: the last. */

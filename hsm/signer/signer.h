@@ -33,8 +33,16 @@ struct intake {
     uint16_t *next;           /* [core * SHM_SLOTS + slot] */
     uint16_t head[KEYS_MAX][CORES_MAX], tail[KEYS_MAX][CORES_MAX];
     uint32_t pending;
+    /* of each core; written with the lock, read without it: see may_hold */
+    _Atomic uint32_t pending_of[CORES_MAX];
     uint32_t next_key;
     uint32_t next_core[KEYS_MAX];
+};
+
+/* Results in a core's done ring that the core has not read. */
+struct unread {
+    uint64_t since_ns; /* the first came */
+    uint64_t last_ns;  /* the last came, read or not */
 };
 
 struct pin {
@@ -50,6 +58,7 @@ struct station {
     struct shm_core cores[CORES_MAX];
     struct wake wakes[CORES_MAX];
     pthread_mutex_t done_lock[CORES_MAX];
+    struct unread unread[CORES_MAX]; /* with its core's done_lock */
     struct rv_overrides overrides;
     struct pin pin;
     struct intake intake;
@@ -131,7 +140,10 @@ bool intake_init(struct station *station);
 uint32_t intake_take(struct worker *worker, struct slot_ref out[SIGN_BATCH_MAX]);
 /* Gives jobs of a batch back to be taken by others. */
 void intake_return(struct worker *worker, const struct slot_ref refs[], uint32_t count);
-/* Puts results into the done rings, each core's in one go, and wakes each core at most once. */
+/* Puts results into the done rings at once, each core's in one go, and wakes each core at most
+ * once: now, or, where more results of its own are about to follow, with one of those (see
+ * may_hold). A core that has no more jobs waiting here than there are sessions is always woken now.
+ */
 void intake_publish(struct station *station, const struct slot_ref refs[],
                     const struct shm_done results[], uint32_t count);
 /* Wakes every worker, to stop. */

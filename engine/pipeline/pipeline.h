@@ -311,6 +311,8 @@ void commit_refusal(struct core *core, const struct unit *unit, const struct cer
 /* A unit's certificates that are not committed: nothing of them has happened. err: why, ERR_OK when
  * another answer takes the place of this one. */
 void commit_drop(struct core *core, struct unit *unit, enum err err);
+/* Submits a job that the unit's exchange waits for. */
+void commit_for_unit(struct core *core, struct unit *unit, struct store_job *job);
 /* A unit's certificates with their record: submits them; and what became of them. */
 enum err commit_with_record(struct core *core, struct unit *unit) MUST_USE;
 void commit_recorded(struct core *core, struct unit *unit, const struct store_job *job);

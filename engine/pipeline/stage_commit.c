@@ -93,6 +93,14 @@ void commit_drop(struct core *core, struct unit *unit, enum err err)
     unit->enroll.count = 0;
 }
 
+void commit_for_unit(struct core *core, struct unit *unit, struct store_job *job)
+{
+    job->tag = (uint64_t)(uintptr_t)unit;
+    store_job_submit(core->shared->store, core->index, job);
+    core->store_dirty = true;
+    unit->exchange->waits++;
+}
+
 enum err commit_with_record(struct core *core, struct unit *unit)
 {
     struct store_job *job = store_job_take(core->shared->store, core->index);
@@ -104,15 +112,12 @@ enum err commit_with_record(struct core *core, struct unit *unit)
     unit->enroll.row = &unit->row;
     unit->enroll.only_new = !unit->context->has_record;
     unit->enroll.place = proto->place;
-    job->tag = (uint64_t)(uintptr_t)unit;
     job->apply = enroll_apply;
     job->extra = &unit->enroll;
     job->weight = unit->enroll.count;
     job->facts_len = sizeof(facts);
     memcpy(job->facts, &facts, sizeof(facts));
-    store_job_submit(core->shared->store, core->index, job);
-    core->store_dirty = true;
-    unit->exchange->waits++;
+    commit_for_unit(core, unit, job);
     return ERR_OK;
 }
 

@@ -74,15 +74,12 @@ static enum err submit_settle(struct core *core, struct unit *unit)
         facts.device_id_len = caller->device_id_len; /* its own alone */
         memcpy(facts.device_id, caller->device_id, caller->device_id_len);
     }
-    job->tag = (uint64_t)(uintptr_t)unit;
     job->weight = unit->settle_set.count;
     job->apply = settle_apply;
     job->extra = &unit->settle_set;
     job->facts_len = sizeof(facts);
     memcpy(job->facts, &facts, sizeof(facts));
-    store_job_submit(core->shared->store, core->index, job);
-    core->store_dirty = true;
-    exchange->waits++;
+    commit_for_unit(core, unit, job);
     return ERR_OK;
 }
 
@@ -345,12 +342,9 @@ static enum err submit_record(struct core *core, struct unit *unit)
         .protocol = unit->exchange->route.proto->journal_protocol,
         .only_new = !unit->context->has_record,
     };
-    job->tag = (uint64_t)(uintptr_t)unit;
     job->apply = transactions_apply;
     job->extra = &unit->row_set;
-    store_job_submit(core->shared->store, core->index, job);
-    core->store_dirty = true;
-    unit->exchange->waits++;
+    commit_for_unit(core, unit, job);
     return ERR_OK;
 }
 

@@ -101,28 +101,36 @@ enum err transactions_apply(struct store_txn *txn, struct store_job *job)
 
 /* --- the sweep --- */
 
+/* Rejects a certificate that nobody confirmed in time; of one that was settled meanwhile, nothing. */
+static enum err reject_late(struct store_txn *txn, struct sweep_set *set, uint8_t protocol,
+                            uint32_t line_id, uint64_t log)
+{
+    struct settle_by by = {
+        .actor = {.protocol = protocol, .why = BYTES_LIT("confirm-time-passed")},
+        .line_id = line_id,
+        .quiet = true,
+    };
+    struct settle_item item = {.cert_log = log, .act = SETTLE_REJECT, .reason = REASON_UNSPECIFIED};
+    enum err err = settle_one(txn, &by, &item);
+    set->rejected += err == ERR_OK && item.err == ERR_OK;
+    return err;
+}
+
 /* Rejects what still waits. *out_count: how many certificates were looked at. */
 static enum err end_row(struct store_txn *txn, struct sweep_set *set,
                         const struct transaction_record *record, struct bytes data,
                         uint32_t *out_count)
 {
     uint64_t logs[CMP_REQUESTS_PER_MESSAGE_MAX];
-    struct settle_by by = {
-        .actor = {.protocol = record->protocol, .why = BYTES_LIT("confirm-time-passed")},
-        .quiet = true,
-    };
+    uint8_t protocol = record->protocol;
+    uint32_t line_id = 0;
+    enum err err = ERR_OK;
     /* before the first write: data is a view */
-    *out_count = set->pending(data, record->state, logs, CMP_REQUESTS_PER_MESSAGE_MAX, &by.line_id);
+    *out_count = set->pending(data, record->state, logs, CMP_REQUESTS_PER_MESSAGE_MAX, &line_id);
     assert(*out_count <= CMP_REQUESTS_PER_MESSAGE_MAX);
-    for (uint32_t i = 0; i < *out_count; i++) {
-        struct settle_item item = {
-            .cert_log = logs[i], .act = SETTLE_REJECT, .reason = REASON_UNSPECIFIED};
-        enum err err = settle_one(txn, &by, &item);
-        if (err != ERR_OK)
-            return err;
-        set->rejected += item.err == ERR_OK;
-    }
-    return ERR_OK;
+    for (uint32_t i = 0; i < *out_count && err == ERR_OK; i++)
+        err = reject_late(txn, set, protocol, line_id, logs[i]);
+    return err;
 }
 
 static enum err next_expired(struct store_txn *txn, int64_t now_s, struct transaction_row *out,
@@ -150,18 +158,11 @@ static enum err is_lost(struct store_txn *txn, const struct pending_record *pend
 
 static enum err reject_lost(struct store_txn *txn, struct sweep_set *set, uint64_t log)
 {
-    struct settle_by by = {
-        .actor = {.protocol = PROTOCOL_CMP, .why = BYTES_LIT("confirm-time-passed")},
-        .quiet = true,
-    };
-    struct settle_item item = {
-        .cert_log = log, .act = SETTLE_REJECT, .reason = REASON_UNSPECIFIED};
-    enum err err = settle_one(txn, &by, &item);
-    if (err == ERR_OK && item.err == ERR_OK) {
-        set->rejected++;
+    uint32_t before = set->rejected;
+    enum err err = reject_late(txn, set, PROTOCOL_CMP, 0, log);
+    if (set->rejected != before)
         log_warn("pending-lost", "certificate=%llu had no dialogue on record",
                  (unsigned long long)log);
-    }
     return err;
 }
 
@@ -203,9 +204,9 @@ enum err sweep_apply(struct store_txn *txn, struct store_job *job)
         err = next_expired(txn, facts->now_s, &row, &record);
     }
     set->more = err == ERR_OK;
-    /* a row that cannot be read: what was done before it stands, the next sweep says so */
     if (err == ERR_NOT_FOUND)
         err = sweep_pending(txn, set, facts->now_s);
+    /* a row that cannot be read: what was done before it stands, the next sweep says so */
     if (err == ERR_NOT_FOUND || (err == ERR_INTERNAL && set->done != 0))
         err = ERR_OK;
     return err;

@@ -1,8 +1,6 @@
 /* Deletes every dialogue on record, and nothing else: what a crash between a commit and that of its
  * record leaves. Usage: forget_dialogues STORE; no daemon may run on it. */
-#include <stdio.h>
-
-#include "store/store.h"
+#include "test_store_tool.h"
 
 static enum err forget(struct store_txn *txn, struct store_job *job)
 {
@@ -23,16 +21,9 @@ static enum err forget(struct store_txn *txn, struct store_job *job)
 int main(int argc, char **argv)
 {
     static struct store_job job = {.apply = forget};
-    struct store_config config = {.dir = argc == 2 ? argv[1] : "", .map_size = 1ull << 30};
-    struct store *store = NULL;
-    char detail[256] = "";
-    if (argc != 2 || store_open(&config, &store, detail) != ERR_OK) {
-        fprintf(stderr, "usage: forget_dialogues STORE %s\n", detail);
+    struct store *store = tool_store_open(argc, argv, 2, "forget_dialogues STORE");
+    if (store == NULL)
         return 2;
-    }
     enum err err = store_run(store, &job);
-    store_close(store);
-    if (err != ERR_OK)
-        fprintf(stderr, "forget_dialogues: %s\n", err_code(err));
-    return err == ERR_OK ? 0 : 1;
+    return tool_store_close(store, argv, err);
 }

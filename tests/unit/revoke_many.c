@@ -1,10 +1,9 @@
 /* Puts so many revocations of an issuer into a store, for tests of large revocation lists.
  * Usage: revoke_many STORE ISSUER_ID COUNT; no daemon may run on it. */
-#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
-#include "store/store.h"
+#include "test_store_tool.h"
 
 enum { PER_COMMIT = 20000 };
 
@@ -31,13 +30,9 @@ static enum err put_part(struct store_txn *txn, struct store_job *job)
 int main(int argc, char **argv)
 {
     static struct store_job job;
-    struct store_config config = {.dir = argc == 4 ? argv[1] : "", .map_size = 1ull << 30};
-    struct store *store = NULL;
-    char detail[256] = "";
-    if (argc != 4 || store_open(&config, &store, detail) != ERR_OK) {
-        fprintf(stderr, "usage: revoke_many STORE ISSUER_ID COUNT %s\n", detail);
+    struct store *store = tool_store_open(argc, argv, 4, "revoke_many STORE ISSUER_ID COUNT");
+    if (store == NULL)
         return 2;
-    }
     uint64_t count = strtoull(argv[3], NULL, 10);
     enum err err = ERR_OK;
     for (uint64_t at = 0; at < count && err == ERR_OK; at += PER_COMMIT) {
@@ -47,8 +42,5 @@ int main(int argc, char **argv)
         job.extra = &part;
         err = store_run(store, &job);
     }
-    store_close(store);
-    if (err != ERR_OK)
-        fprintf(stderr, "revoke_many: %s\n", err_code(err));
-    return err == ERR_OK ? 0 : 1;
+    return tool_store_close(store, argv, err);
 }

@@ -74,7 +74,9 @@ static FILE *text_out;
 
 static uint32_t window_of(const struct options *options)
 {
-    return options->window != 0 ? options->window : 4 * options->sessions * options->signers;
+    /* of a busy appliance hundreds wait; so many let a core sleep while a signer works */
+    uint32_t each = 4 * options->sessions > 16 ? 4 * options->sessions : 16;
+    return options->window != 0 ? options->window : each * options->signers;
 }
 
 static size_t read_pin(const struct options *options, uint8_t out[P11_PIN_MAX])
@@ -592,9 +594,9 @@ static void usage(FILE *out)
           "  --sim         a simulated one: 31 engines of 1.4 ms, 22,000/s; 4 sessions for each\n"
           "  --t6          SoftHSM with 1 and with 2 signers, and the simulated one, in turn\n"
           "  --signers     processes, of the bare loop too (1)\n"
-          "  --sessions    threads of each (4)\n"
+          "  --sessions    threads of each (4; SoftHSM 1: its locks let one at a time work)\n"
           "  --cores       threads that submit (1)\n"
-          "  --in-flight   jobs in flight (4 for each session)\n"
+          "  --in-flight   jobs in flight (4 for each session, 16 or more for each signer)\n"
           "  --seconds     of each round (2)\n"
           "  --rounds      of bare loop and queue in turn (3)\n"
           "  --json        JSON on the standard output, the table on the standard error\n",
@@ -742,7 +744,7 @@ int main(int argc, char **argv)
     struct wake wakes[CORES_HERE_MAX];
     parse(argc, argv, &options);
     if (options.sessions == 0)
-        options.sessions = options.sim ? SIM_SESSIONS : 4;
+        options.sessions = options.sim ? SIM_SESSIONS : options.softhsm || options.t6 ? 1 : 4;
     text_out = options.json ? stderr : stdout;
     log_set_level(LOG_ERROR);
     uint32_t count = make_contests(&options, contests);

@@ -326,8 +326,8 @@ tokens:
     module: $module
     uri: pkcs11:token=certmill
     pin_file: pin
-    signers: 1                # processes that hold the module
-    sessions: 4               # threads in each
+    signers: 2                # processes that hold the module: SoftHSM works in one thread of each,
+    sessions: 1               # so one a process; with an HSM 1 signer with many sessions
     verify_one_in: 1          # every signature of the token is verified before it is used
 
 cas:

@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 
 #include "crypto/digest.h"
+#include "store/index.h"
 #include "store/store.h"
 
 /* --- tables of bytes (lmdb.c) --- */
@@ -138,19 +139,11 @@ enum err journal_view_of(struct bytes value, struct journal_view *out) MUST_USE;
 enum err record_copy(const char *table, struct bytes value, void *out, size_t len) MUST_USE;
 enum err pending_copy(struct bytes value, struct pending_record *out) MUST_USE;
 enum err transaction_split(struct bytes value, struct transaction_record *out,
-                           struct bytes *out_data) MUST_USE;
+                           struct bytes *out_key, struct bytes *out_data) MUST_USE;
+enum err expiry_split(struct bytes key, struct bytes value, int64_t *out_expiry_s,
+                      uint64_t *out_number) MUST_USE;
 enum err crl_split(struct bytes value, struct crl_record *out, struct bytes *out_der) MUST_USE;
 uint64_t log_of_key(struct bytes key);
-
-/* The keys of `expiries`: sorted by time first. */
-struct expiry_key {
-    uint8_t data[8 + TRANSACTION_KEY_MAX];
-    size_t len;
-};
-struct expiry_key expiry_key_of(int64_t expiry_s, struct bytes transaction_key);
-/* ERR_INTERNAL (logged) when the stored bytes are no such key. */
-enum err expiry_key_split(struct bytes key, int64_t *out_expiry_s,
-                          struct bytes *out_transaction_key) MUST_USE;
 
 /* u32 big-endian before an id of at most 64 bytes: the keys of devices, serials, revoked. */
 struct store_key {
@@ -178,23 +171,51 @@ struct line_slot {
     struct line_record record;
 };
 
+/* What a transaction has told the index of transactions, and what it would tell it. */
+struct index_change {
+    uint64_t hash;
+    uint64_t number;
+    bool added; /* it is in the index: taken back if this aborts. Else: removed when it commits */
+};
+
 struct store_txn {
     struct store *store;
     struct db_txn db;
     struct journal_head head;
     uint64_t next_log;
+    uint64_t next_transaction;
     uint64_t now_ns;
     uint32_t writes; /* records other than journal ones */
     bool revoked_changed;
     enum err failed; /* first environment error, sticky: LMDB refuses to go on after one */
     uint32_t line_count;
     struct line_slot lines[LINES_MAX];
+    struct index_change *changes; /* kept from one transaction to the next */
+    uint32_t change_count, change_cap;
 };
 
 /* One at a time, on any thread; the store's write lock is held until commit or abort. */
 enum err store_txn_begin(struct store *store, struct store_txn **out) MUST_USE;
 enum err store_txn_commit(struct store_txn *txn, struct commit_token *out) MUST_USE;
 void store_txn_abort(struct store_txn *txn);
+
+/* The tables. Every result passes through txn_note: an environment error sticks. */
+enum err txn_note(struct store_txn *txn, enum err err) MUST_USE;
+enum err txn_get(struct store_txn *txn, enum db db, struct bytes key, struct bytes *out) MUST_USE;
+enum err txn_put(struct store_txn *txn, enum db db, struct bytes key, struct bytes value) MUST_USE;
+/* ERR_NOT_FOUND wrote nothing. */
+enum err txn_del(struct store_txn *txn, enum db db, struct bytes key) MUST_USE;
+enum err txn_line_by_id(struct store_txn *txn, uint32_t line_id, struct line_slot **out) MUST_USE;
+
+/* --- transactions.c --- */
+
+/* Makes the index; rows of earlier versions get their new form. */
+enum err transactions_open(struct store *store) MUST_USE;
+/* At the end of a write transaction, while its lock is held. */
+void transactions_settle(struct store_txn *txn, bool committed);
+/* Of a store that is not read-only; `db`: a snapshot or the write transaction. */
+enum err transaction_find(struct store *store, struct db_txn *db, struct bytes key,
+                          struct transaction_record *out, struct bytes *out_data) MUST_USE;
 
 /* --- journal.c --- */
 
@@ -217,8 +238,10 @@ struct store {
     pthread_mutex_t write_lock; /* around a write transaction and what follows from it: */
     struct journal_head head;
     uint64_t next_log;
+    uint64_t next_transaction;
     uint64_t clock_behind_ns; /* > 0: wall time is behind the journal */
     struct store_txn txn;
+    struct index index; /* of `transactions` */
 
     struct store_writer *writer;
     _Atomic uint64_t cert_count;

@@ -139,9 +139,8 @@ enum err reader_revoked(struct store_reader *reader, uint32_t issuer_id, struct 
 enum err reader_transaction(struct store_reader *reader, struct bytes key,
                             struct transaction_record *out, struct bytes *out_data)
 {
-    struct bytes value;
-    enum err err = get(reader, DB_TRANSACTIONS, key, &value);
-    return err != ERR_OK ? err : transaction_split(value, out, out_data);
+    assert(reader->active);
+    return transaction_find(reader->store, &reader->db, key, out, out_data);
 }
 
 enum err reader_crl(struct store_reader *reader, uint32_t issuer_id, struct crl_record *out,

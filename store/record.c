@@ -75,16 +75,21 @@ enum err pending_copy(struct bytes value, struct pending_record *out)
 }
 
 enum err transaction_split(struct bytes value, struct transaction_record *out,
-                           struct bytes *out_data)
+                           struct bytes *out_key, struct bytes *out_data)
 {
     struct transaction_record record;
-    if (value.len < sizeof(record))
+    struct bytes rest = value, head, key;
+    uint8_t key_len;
+    if (!bytes_get(&rest, sizeof(record), &head))
         return malformed("transactions", value.len);
-    memcpy(&record, value.ptr, sizeof(record));
-    if (record.version != STORE_SCHEMA_VERSION || record.data_len != value.len - sizeof(record))
+    memcpy(&record, head.ptr, sizeof(record));
+    if (record.version != STORE_SCHEMA_VERSION || !bytes_get_u8(&rest, &key_len) ||
+        key_len > TRANSACTION_KEY_MAX || !bytes_get(&rest, key_len, &key) ||
+        record.data_len != rest.len)
         return malformed("transactions", value.len);
     *out = record;
-    *out_data = bytes_of(value.ptr + sizeof(record), record.data_len);
+    *out_key = key;
+    *out_data = rest;
     return ERR_OK;
 }
 
@@ -101,23 +106,13 @@ enum err crl_split(struct bytes value, struct crl_record *out, struct bytes *out
     return ERR_OK;
 }
 
-struct expiry_key expiry_key_of(int64_t expiry_s, struct bytes transaction_key)
+enum err expiry_split(struct bytes key, struct bytes value, int64_t *out_expiry_s,
+                      uint64_t *out_number)
 {
-    struct expiry_key key;
-    assert(expiry_s >= 0 && transaction_key.len <= TRANSACTION_KEY_MAX);
-    key.len = 8 + transaction_key.len;
-    store_be64(key.data, (uint64_t)expiry_s);
-    memcpy(key.data + 8, transaction_key.ptr, transaction_key.len);
-    return key;
-}
-
-enum err expiry_key_split(struct bytes key, int64_t *out_expiry_s,
-                          struct bytes *out_transaction_key)
-{
-    if (key.len <= 8 || key.len > 8 + TRANSACTION_KEY_MAX || key.ptr[0] >= 0x80)
+    if (key.len != 16 || key.ptr[0] >= 0x80 || value.len == 0 || value.len > TRANSACTION_KEY_MAX)
         return malformed("expiries", key.len);
     *out_expiry_s = (int64_t)load_be64(key.ptr);
-    *out_transaction_key = bytes_of(key.ptr + 8, key.len - 8);
+    *out_number = load_be64(key.ptr + 8);
     return ERR_OK;
 }
 

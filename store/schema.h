@@ -135,7 +135,8 @@ struct journal_record {
 };
 _Static_assert(sizeof(struct journal_record) == 72, "journal layout");
 
-/* `transactions`: protocol (u8) ‖ line id (u32 BE) ‖ transaction id -> opaque to the store, prefixed: */
+/* `transactions`: number (u64 BE, in the order they came) -> transaction_record ‖ key length (u8) ‖ key ‖
+ * data. The key is protocol (u8) ‖ line id (u32 BE) ‖ transaction id, the data opaque to the store. */
 #define TRANSACTION_WAITS 0x80 /* in state: waits for an operator, and is counted in its line_record.
                                 * The rest of state is the protocol's. */
 struct transaction_record {
@@ -147,7 +148,8 @@ struct transaction_record {
 };
 _Static_assert(sizeof(struct transaction_record) == 16, "transactions layout");
 
-/* `expiries`: expiry (u64 BE, seconds) ‖ key in `transactions` -> empty. One for each transaction. */
+/* `expiries`: expiry (u64 BE, seconds) ‖ number in `transactions` -> the transaction's key. One for each
+ * transaction: from here its index is made when a store is opened. */
 
 /* `revoked`: issuer id (u32 BE) ‖ serial -> revoked_record. Here is what a CRL lists: also what is on
  * hold, with reason REASON_HOLD. */

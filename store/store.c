@@ -103,6 +103,9 @@ static enum err open_parts(struct store *store, const struct store_config *confi
                  "%.160s: the last journal or certificate record cannot be read: restore "
                  "a backup",
                  config->dir);
+    if (err == ERR_OK && !config->read_only && (err = transactions_open(store)) != ERR_OK)
+        snprintf(detail, 256, "%.160s: the transactions cannot be read (%s): restore a backup",
+                 config->dir, err_sentence(err));
     return err;
 }
 
@@ -116,6 +119,7 @@ enum err store_open(const struct store_config *config, struct store **out, char 
     pthread_mutex_init(&store->next_lock, NULL);
     pthread_mutex_init(&store->write_lock, NULL);
     random_bytes(store->secret, sizeof(store->secret));
+    index_init(&store->index);
     enum err err = open_parts(store, config, detail);
     if (err != ERR_OK) {
         store_close(store);
@@ -133,6 +137,8 @@ void store_close(struct store *store)
         return;
     store_writer_free(store);
     db_env_close(&store->db);
+    index_free(&store->index);
+    free(store->txn.changes);
     if (store->lock_fd >= 0)
         close(store->lock_fd);
     pthread_mutex_destroy(&store->write_lock);

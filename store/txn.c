@@ -17,6 +17,7 @@ enum err store_txn_begin(struct store *store, struct store_txn **out)
     txn->store = store;
     txn->head = store->head;
     txn->next_log = store->next_log;
+    txn->next_transaction = store->next_transaction;
     txn->now_ns = clock_wall_ns();
     txn->writes = 0;
     txn->revoked_changed = false;
@@ -26,8 +27,7 @@ enum err store_txn_begin(struct store *store, struct store_txn **out)
     return ERR_OK;
 }
 
-/* Every wrapper result passes here: an environment error sticks. */
-static enum err note(struct store_txn *txn, enum err err)
+enum err txn_note(struct store_txn *txn, enum err err)
 {
     if (err_is_store(err) && txn->failed == ERR_OK)
         txn->failed = err;
@@ -72,6 +72,7 @@ enum err store_txn_commit(struct store_txn *txn, struct commit_token *out)
         uint64_t took_ns = clock_mono_ns() - start_ns;
         store->head = txn->head;
         store->next_log = txn->next_log;
+        store->next_transaction = txn->next_transaction;
         store_synced(store, id);
         hist_add(&store->commit_hist, took_ns);
         atomic_store_explicit(&store->cert_count, txn->next_log - 1, memory_order_relaxed);
@@ -83,6 +84,7 @@ enum err store_txn_commit(struct store_txn *txn, struct commit_token *out)
         *out = store_seal(store, id);
         db_env_fill(&store->db);
     }
+    transactions_settle(txn, err == ERR_OK);
     pthread_mutex_unlock(&store->write_lock);
     return err;
 }
@@ -90,6 +92,7 @@ enum err store_txn_commit(struct store_txn *txn, struct commit_token *out)
 void store_txn_abort(struct store_txn *txn)
 {
     db_abort(&txn->db);
+    transactions_settle(txn, false);
     pthread_mutex_unlock(&txn->store->write_lock);
 }
 
@@ -100,26 +103,25 @@ int64_t txn_now_s(const struct store_txn *txn)
 
 /* --- tables --- */
 
-static enum err get(struct store_txn *txn, enum db db, struct bytes key, struct bytes *out)
+enum err txn_get(struct store_txn *txn, enum db db, struct bytes key, struct bytes *out)
 {
-    return note(txn, db_get(&txn->db, db, key, out));
+    return txn_note(txn, db_get(&txn->db, db, key, out));
 }
 
-static enum err put(struct store_txn *txn, enum db db, struct bytes key, struct bytes value)
+enum err txn_put(struct store_txn *txn, enum db db, struct bytes key, struct bytes value)
 {
     txn->writes++;
-    return note(txn, db_put(&txn->db, db, key, value, DB_PUT_ANY));
+    return txn_note(txn, db_put(&txn->db, db, key, value, DB_PUT_ANY));
 }
 
-/* ERR_NOT_FOUND wrote nothing. */
-static enum err del(struct store_txn *txn, enum db db, struct bytes key)
+enum err txn_del(struct store_txn *txn, enum db db, struct bytes key)
 {
-    enum err err = note(txn, db_del(&txn->db, db, key));
+    enum err err = txn_note(txn, db_del(&txn->db, db, key));
     txn->writes += err != ERR_NOT_FOUND;
     return err;
 }
 
-/* Room for a value in two parts, which may be too large to be put together elsewhere first. */
+/* The value in two parts, which may be too large to be put together elsewhere first. */
 static enum err put_parts(struct store_txn *txn, enum db db, struct bytes key, struct bytes head,
                           struct bytes body)
 {
@@ -127,7 +129,7 @@ static enum err put_parts(struct store_txn *txn, enum db db, struct bytes key, s
     txn->writes++;
     enum err err = db_reserve(&txn->db, db, key, head.len + body.len, DB_PUT_ANY, &at);
     if (err != ERR_OK)
-        return note(txn, err);
+        return txn_note(txn, err);
     memcpy(at, head.ptr, head.len);
     if (body.len != 0)
         memcpy(at + head.len, body.ptr, body.len);
@@ -139,7 +141,7 @@ enum err txn_device_get(struct store_txn *txn, uint32_t line_id, struct bytes de
 {
     struct store_key key = store_key_of(line_id, device_id);
     struct bytes value;
-    enum err err = get(txn, DB_DEVICES, store_key_view(&key), &value);
+    enum err err = txn_get(txn, DB_DEVICES, store_key_view(&key), &value);
     return err != ERR_OK ? err : record_copy("devices", value, out, sizeof(*out));
 }
 
@@ -147,13 +149,13 @@ enum err txn_device_put(struct store_txn *txn, uint32_t line_id, struct bytes de
                         const struct device_record *record)
 {
     struct store_key key = store_key_of(line_id, device_id);
-    return put(txn, DB_DEVICES, store_key_view(&key), bytes_of(record, sizeof(*record)));
+    return txn_put(txn, DB_DEVICES, store_key_view(&key), bytes_of(record, sizeof(*record)));
 }
 
 enum err txn_device_del(struct store_txn *txn, uint32_t line_id, struct bytes device_id)
 {
     struct store_key key = store_key_of(line_id, device_id);
-    return del(txn, DB_DEVICES, store_key_view(&key));
+    return txn_del(txn, DB_DEVICES, store_key_view(&key));
 }
 
 enum err txn_pending_get(struct store_txn *txn, uint32_t line_id, struct bytes device_id,
@@ -161,7 +163,7 @@ enum err txn_pending_get(struct store_txn *txn, uint32_t line_id, struct bytes d
 {
     struct store_key key = store_key_of(line_id, device_id);
     struct bytes value;
-    enum err err = get(txn, DB_PENDING, store_key_view(&key), &value);
+    enum err err = txn_get(txn, DB_PENDING, store_key_view(&key), &value);
     return err != ERR_OK ? err : pending_copy(value, out);
 }
 
@@ -169,13 +171,13 @@ enum err txn_pending_put(struct store_txn *txn, uint32_t line_id, struct bytes d
                          const struct pending_record *record)
 {
     struct store_key key = store_key_of(line_id, device_id);
-    return put(txn, DB_PENDING, store_key_view(&key), bytes_of(record, sizeof(*record)));
+    return txn_put(txn, DB_PENDING, store_key_view(&key), bytes_of(record, sizeof(*record)));
 }
 
 enum err txn_pending_del(struct store_txn *txn, uint32_t line_id, struct bytes device_id)
 {
     struct store_key key = store_key_of(line_id, device_id);
-    return del(txn, DB_PENDING, store_key_view(&key));
+    return txn_del(txn, DB_PENDING, store_key_view(&key));
 }
 
 enum err txn_pending_next(struct store_txn *txn, struct pending_at *at, struct pending_record *out)
@@ -194,13 +196,13 @@ enum err txn_pending_next(struct store_txn *txn, struct pending_at *at, struct p
         at->key_len = 0;
     }
     db_walk_end(&walk);
-    return note(txn, err);
+    return txn_note(txn, err);
 }
 
 enum err txn_key_get(struct store_txn *txn, const uint8_t spki_hash[32], struct key_view *out)
 {
     struct bytes value;
-    enum err err = get(txn, DB_KEYS, bytes_of(spki_hash, 32), &value);
+    enum err err = txn_get(txn, DB_KEYS, bytes_of(spki_hash, 32), &value);
     return err != ERR_OK ? err : key_view_of(value, out);
 }
 
@@ -213,13 +215,13 @@ enum err txn_key_put(struct store_txn *txn, const uint8_t spki_hash[32],
     memcpy(value, record, sizeof(*record));
     memcpy(value + sizeof(*record), device_id.ptr, device_id.len);
     memset(value + len, 0, record_padded(len) - len);
-    return put(txn, DB_KEYS, bytes_of(spki_hash, 32), bytes_of(value, record_padded(len)));
+    return txn_put(txn, DB_KEYS, bytes_of(spki_hash, 32), bytes_of(value, record_padded(len)));
 }
 
 enum err txn_cert_get(struct store_txn *txn, uint64_t log, struct cert_view *out)
 {
     struct bytes value;
-    enum err err = get(txn, DB_CERTS, bytes_of(&log, sizeof(log)), &value);
+    enum err err = txn_get(txn, DB_CERTS, bytes_of(&log, sizeof(log)), &value);
     return err != ERR_OK ? err : cert_view_of(log, value, out);
 }
 
@@ -231,7 +233,7 @@ static enum err serial_put(struct store_txn *txn, const struct cert_record *reco
         db_put(&txn->db, DB_SERIALS, store_key_view(&key), bytes_of(&log, sizeof(log)), DB_PUT_NEW);
     if (err != ERR_INTERNAL)
         txn->writes++;
-    return note(txn, err);
+    return txn_note(txn, err);
 }
 
 enum err txn_cert_append(struct store_txn *txn, const struct cert_record *record,
@@ -250,7 +252,7 @@ enum err txn_cert_append(struct store_txn *txn, const struct cert_record *record
     err = db_reserve(&txn->db, DB_CERTS, bytes_of(&log, sizeof(log)), record_padded(len),
                      DB_PUT_APPEND, &at);
     if (err != ERR_OK)
-        return note(txn, err == ERR_INTERNAL ? ERR_STORE_FAILED : err);
+        return txn_note(txn, err == ERR_INTERNAL ? ERR_STORE_FAILED : err);
     struct writer out = writer_of(at, record_padded(len));
     writer_put(&out, bytes_of(record, sizeof(*record)));
     writer_put(&out, device_id);
@@ -281,7 +283,7 @@ enum err txn_cert_update(struct store_txn *txn, uint64_t log, const struct cert_
     memcpy(value, record, sizeof(*record));
     memcpy(value + sizeof(*record), now.device_id.ptr, rest);
     memset(value + len, 0, record_padded(len) - len);
-    return put(txn, DB_CERTS, bytes_of(&log, sizeof(log)), bytes_of(value, record_padded(len)));
+    return txn_put(txn, DB_CERTS, bytes_of(&log, sizeof(log)), bytes_of(value, record_padded(len)));
 }
 
 enum err txn_serial_find(struct store_txn *txn, uint32_t issuer_id, struct bytes serial,
@@ -289,7 +291,7 @@ enum err txn_serial_find(struct store_txn *txn, uint32_t issuer_id, struct bytes
 {
     struct store_key key = store_key_of(issuer_id, serial);
     struct bytes value;
-    enum err err = get(txn, DB_SERIALS, store_key_view(&key), &value);
+    enum err err = txn_get(txn, DB_SERIALS, store_key_view(&key), &value);
     if (err == ERR_OK)
         *out_log = log_of_key(value);
     return err;
@@ -311,7 +313,7 @@ static enum err line_slot_take(struct store_txn *txn, const char *name, struct l
     assert(strlen(name) <= LINE_NAME_MAX);
     struct line_slot *slot = &txn->lines[txn->line_count];
     if (txn->line_count == LINES_MAX) {
-        enum err err = note(txn, flush_lines(txn));
+        enum err err = txn_note(txn, flush_lines(txn));
         if (err != ERR_OK)
             return err;
         txn->line_count = 0;
@@ -330,7 +332,7 @@ static enum err line_load(struct store_txn *txn, const char *name, struct line_s
         return ERR_OK;
     struct bytes value;
     struct line_record record;
-    enum err err = get(txn, DB_LINES, bytes_of_str(name), &value);
+    enum err err = txn_get(txn, DB_LINES, bytes_of_str(name), &value);
     if (err == ERR_OK)
         err = record_copy("lines", value, &record, sizeof(record));
     if (err == ERR_OK)
@@ -366,7 +368,7 @@ enum err txn_line_put(struct store_txn *txn, const char *name, const struct line
     return ERR_OK;
 }
 
-static enum err line_load_by_id(struct store_txn *txn, uint32_t line_id, struct line_slot **out)
+enum err txn_line_by_id(struct store_txn *txn, uint32_t line_id, struct line_slot **out)
 {
     for (uint32_t i = 0; i < txn->line_count; i++) {
         if (txn->lines[i].record.line_id == line_id) {
@@ -387,13 +389,13 @@ static enum err line_load_by_id(struct store_txn *txn, uint32_t line_id, struct 
         }
     }
     db_walk_end(&walk);
-    return err != ERR_OK ? note(txn, err) : line_load(txn, name, out);
+    return err != ERR_OK ? txn_note(txn, err) : line_load(txn, name, out);
 }
 
 enum err txn_line_count(struct store_txn *txn, uint32_t line_id, uint64_t issued, uint64_t refused)
 {
     struct line_slot *slot;
-    enum err err = line_load_by_id(txn, line_id, &slot);
+    enum err err = txn_line_by_id(txn, line_id, &slot);
     if (err != ERR_OK)
         return err;
     struct line_record *record = &slot->record;
@@ -415,7 +417,7 @@ enum err txn_revoked_put(struct store_txn *txn, uint32_t issuer_id, struct bytes
 {
     struct store_key key = store_key_of(issuer_id, serial);
     txn->revoked_changed = true;
-    return put(txn, DB_REVOKED, store_key_view(&key), bytes_of(record, sizeof(*record)));
+    return txn_put(txn, DB_REVOKED, store_key_view(&key), bytes_of(record, sizeof(*record)));
 }
 
 enum err txn_revoked_get(struct store_txn *txn, uint32_t issuer_id, struct bytes serial,
@@ -423,7 +425,7 @@ enum err txn_revoked_get(struct store_txn *txn, uint32_t issuer_id, struct bytes
 {
     struct store_key key = store_key_of(issuer_id, serial);
     struct bytes value;
-    enum err err = get(txn, DB_REVOKED, store_key_view(&key), &value);
+    enum err err = txn_get(txn, DB_REVOKED, store_key_view(&key), &value);
     return err != ERR_OK ? err : record_copy("revoked", value, out, sizeof(*out));
 }
 
@@ -431,7 +433,7 @@ enum err txn_revoked_del(struct store_txn *txn, uint32_t issuer_id, struct bytes
 {
     struct store_key key = store_key_of(issuer_id, serial);
     txn->revoked_changed = true;
-    return del(txn, DB_REVOKED, store_key_view(&key));
+    return txn_del(txn, DB_REVOKED, store_key_view(&key));
 }
 
 enum err txn_crl_put(struct store_txn *txn, uint32_t issuer_id, const struct crl_record *record,
@@ -440,124 +442,4 @@ enum err txn_crl_put(struct store_txn *txn, uint32_t issuer_id, const struct crl
     struct store_key key = store_key_of(issuer_id, (struct bytes){0});
     assert(record->der_len == der.len);
     return put_parts(txn, DB_CRLS, store_key_view(&key), bytes_of(record, sizeof(*record)), der);
-}
-
-/* --- transactions and when they end --- */
-
-enum err txn_transaction_get(struct store_txn *txn, struct bytes key,
-                             struct transaction_record *out, struct bytes *out_data)
-{
-    struct bytes value;
-    enum err err = get(txn, DB_TRANSACTIONS, key, &value);
-    return err != ERR_OK ? err : transaction_split(value, out, out_data);
-}
-
-static enum err expiry_put(struct store_txn *txn, int64_t expiry_s, struct bytes key)
-{
-    struct expiry_key expiry = expiry_key_of(expiry_s, key);
-    return put(txn, DB_EXPIRIES, bytes_of(expiry.data, expiry.len), (struct bytes){0});
-}
-
-static enum err expiry_del(struct store_txn *txn, int64_t expiry_s, struct bytes key)
-{
-    struct expiry_key expiry = expiry_key_of(expiry_s, key);
-    return del(txn, DB_EXPIRIES, bytes_of(expiry.data, expiry.len));
-}
-
-static enum err line_of_transaction(struct store_txn *txn, struct bytes key, struct line_slot **out)
-{
-    struct bytes protocol, line;
-    if (!bytes_get(&key, 1, &protocol) || !bytes_get(&key, sizeof(uint32_t), &line))
-        return ERR_NOT_FOUND;
-    return line_load_by_id(txn, load_be32(line.ptr), out);
-}
-
-enum err txn_transactions_waiting(struct store_txn *txn, struct bytes key, uint32_t *out)
-{
-    struct line_slot *slot;
-    enum err err = line_of_transaction(txn, key, &slot);
-    if (err == ERR_OK)
-        *out = slot->record.waiting;
-    return err;
-}
-
-static enum err count_waiting(struct store_txn *txn, struct bytes key, uint8_t old_state,
-                              uint8_t new_state)
-{
-    struct line_slot *slot;
-    bool was = (old_state & TRANSACTION_WAITS) != 0, is = (new_state & TRANSACTION_WAITS) != 0;
-    if (was == is)
-        return ERR_OK;
-    enum err err = line_of_transaction(txn, key, &slot);
-    if (err != ERR_OK)
-        return err;
-    uint16_t *waiting = &slot->record.waiting;
-    assert(!is || *waiting < UINT16_MAX); /* whoever puts keeps to WAITING_PER_LINE_MAX */
-    if (was && *waiting == 0)
-        log_error("store-inconsistent", "line=%s counts none of the requests that wait", slot->name);
-    else
-        *waiting = (uint16_t)(*waiting + (is ? 1 : -1));
-    slot->dirty = true;
-    return ERR_OK;
-}
-
-enum err txn_transaction_put(struct store_txn *txn, struct bytes key,
-                             const struct transaction_record *record, struct bytes data)
-{
-    assert(key.len >= 1 && key.len <= TRANSACTION_KEY_MAX && record->data_len == data.len);
-    struct transaction_record old = {0};
-    struct bytes old_data;
-    enum err err = txn_transaction_get(txn, key, &old, &old_data);
-    bool moves = err == ERR_OK && old.expiry_s != record->expiry_s;
-    bool is_new = err == ERR_NOT_FOUND;
-    if (err != ERR_OK && !is_new)
-        return err;
-    err = count_waiting(txn, key, old.state, record->state);
-    if (err != ERR_OK)
-        return err;
-    if (moves)
-        err = expiry_del(txn, old.expiry_s, key);
-    if (moves && err != ERR_OK)
-        return err;
-    if (moves || is_new)
-        err = expiry_put(txn, record->expiry_s, key);
-    if (err != ERR_OK)
-        return err;
-    return put_parts(txn, DB_TRANSACTIONS, key, bytes_of(record, sizeof(*record)), data);
-}
-
-enum err txn_transaction_del(struct store_txn *txn, struct bytes key)
-{
-    struct transaction_record old;
-    struct bytes old_data;
-    enum err err = txn_transaction_get(txn, key, &old, &old_data);
-    if (err == ERR_OK)
-        err = count_waiting(txn, key, old.state, 0);
-    if (err == ERR_OK)
-        err = expiry_del(txn, old.expiry_s, key);
-    return err != ERR_OK ? err : del(txn, DB_TRANSACTIONS, key);
-}
-
-enum err txn_transaction_next_expired(struct store_txn *txn, int64_t now_s,
-                                      uint8_t out_key[TRANSACTION_KEY_MAX], size_t *out_key_len,
-                                      struct transaction_record *out, struct bytes *out_data)
-{
-    struct db_walk walk;
-    struct bytes first, value, key;
-    int64_t expiry_s;
-    enum err err =
-        db_walk_start(&txn->db, DB_EXPIRIES, (struct bytes){0}, false, &walk, &first, &value);
-    if (err == ERR_OK)
-        err = expiry_key_split(first, &expiry_s, &key);
-    if (err == ERR_OK && expiry_s > now_s)
-        err = ERR_NOT_FOUND;
-    db_walk_end(&walk);
-    if (err != ERR_OK)
-        return note(txn, err);
-    err = txn_transaction_get(txn, key, out, out_data);
-    if (err != ERR_OK)
-        return err == ERR_NOT_FOUND ? ERR_INTERNAL : err; /* they are written together */
-    memcpy(out_key, key.ptr, key.len);
-    *out_key_len = key.len;
-    return ERR_OK;
 }

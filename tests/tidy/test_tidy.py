@@ -261,8 +261,10 @@ HEAP = {
     "hsm/signer/intake.c": "start",
     "hsm/signer/main.c": "start",
     "hsm/signer/worker.c": "the first use of a key: its handle, once for each worker",
+    "store/index.c": "what the index of transactions doubles by, on the writer thread, bounded by those on record",
     "store/reader.c": "an operator's question",
     "store/store.c": "start",
+    "store/transactions.c": "rows of earlier versions, at start; and a list that grows to the largest batch",
     "store/writer.c": "start",
 }
 ALLOCATES = re.compile(r"(?<![\w.>])(malloc|calloc|realloc|reallocarray|strdup|strndup|asprintf|vasprintf|aligned_alloc|"

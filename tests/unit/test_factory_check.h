@@ -111,12 +111,13 @@ static inline void check_tables(struct fixture *fx, uint64_t waiting)
     enum err err = db_walk_start(&txn, DB_EXPIRIES, (struct bytes){0}, false, &walk, &key, &value);
     for (; err == ERR_OK; err = db_walk_next(&walk, &key, &value)) {
         int64_t expiry_s;
+        uint64_t number;
         struct bytes id, row, data;
         struct transaction_record record;
-        assert_int_equal(value.len, 0);
-        assert_int_equal(expiry_key_split(key, &expiry_s, &id), ERR_OK);
-        assert_int_equal(db_get(&txn, DB_TRANSACTIONS, id, &row), ERR_OK);
-        assert_int_equal(transaction_split(row, &record, &data), ERR_OK);
+        assert_int_equal(expiry_split(key, value, &expiry_s, &number), ERR_OK);
+        assert_int_equal(db_get(&txn, DB_TRANSACTIONS, bytes_of(key.ptr + 8, 8), &row), ERR_OK);
+        assert_int_equal(transaction_split(row, &record, &id, &data), ERR_OK);
+        assert_true(bytes_eq(id, value));
         assert_int_equal(record.expiry_s, expiry_s);
         line.waiting += (record.state & TRANSACTION_WAITS) != 0;
     }

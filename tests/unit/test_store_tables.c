@@ -1,40 +1,5 @@
-/* Do the tables of transactions, expiries, revocations, CRLs and of what waits give back what was
- * put into them, in order, also after a restart? */
-#include "store/internal.h"
-#include "test_store_fixture.h"
-
-/* Runs what a test wants to do inside a transaction. */
-struct step {
-    enum err (*fn)(struct store_txn *txn, void *ctx);
-    void *ctx;
-};
-
-static enum err step_apply(struct store_txn *txn, struct store_job *job)
-{
-    const struct step *step = job->extra;
-    return step->fn(txn, step->ctx);
-}
-
-static enum err run(struct fixture *fx, enum err (*fn)(struct store_txn *txn, void *ctx), void *ctx)
-{
-    struct step step = {fn, ctx};
-    return fixture_run_extra(fx, step_apply, NULL, 0, (struct bytes){0}, &step)->err;
-}
-
-static void reopen(struct fixture *fx)
-{
-    fixture_close(fx);
-    fixture_open(fx, 1);
-}
-
-static uint64_t entries(struct fixture *fx, enum db db)
-{
-    struct db_txn txn;
-    assert_int_equal(db_begin(&fx->store->db, true, &txn), ERR_OK);
-    uint64_t count = db_entries(&txn, db);
-    db_abort(&txn);
-    return count;
-}
+/* Do the tables of revocations, CRLs and of what waits give back what was put into them, in order? */
+#include "test_store_step.h"
 
 /* --- devices and what waits --- */
 
@@ -85,144 +50,6 @@ static void a_device_and_what_waits_are_deleted(void **state)
     assert_int_equal(stats.device_count, 0);
     /* what is not there is a refusal that wrote nothing */
     assert_int_equal(run(fx, drop_waiting, fx), ERR_NOT_FOUND);
-}
-
-/* --- transactions and expiries --- */
-
-struct put {
-    const char *key;
-    int64_t expiry_s;
-    const char *data;
-};
-
-static enum err put_transaction(struct store_txn *txn, void *ctx)
-{
-    const struct put *put = ctx;
-    struct bytes data = bytes_of_str(put->data);
-    struct transaction_record record = {.version = STORE_SCHEMA_VERSION,
-                                        .protocol = PROTOCOL_CMP,
-                                        .state = 3,
-                                        .data_len = (uint32_t)data.len,
-                                        .expiry_s = put->expiry_s};
-    return txn_transaction_put(txn, bytes_of_str(put->key), &record, data);
-}
-
-static enum err del_transaction(struct store_txn *txn, void *ctx)
-{
-    return txn_transaction_del(txn, bytes_of_str(ctx));
-}
-
-struct next {
-    int64_t now_s;
-    char key[TRANSACTION_KEY_MAX + 1];
-    char data[100];
-    int64_t expiry_s;
-};
-
-static enum err next_expired(struct store_txn *txn, void *ctx)
-{
-    struct next *next = ctx;
-    struct transaction_record record;
-    struct bytes data;
-    uint8_t key[TRANSACTION_KEY_MAX];
-    size_t len;
-    enum err err = txn_transaction_next_expired(txn, next->now_s, key, &len, &record, &data);
-    if (err != ERR_OK)
-        return err;
-    memcpy(next->key, key, len);
-    next->key[len] = 0;
-    snprintf(next->data, sizeof(next->data), "%.*s", (int)data.len, (const char *)data.ptr);
-    next->expiry_s = record.expiry_s;
-    return ERR_OK;
-}
-
-static struct next first_expired(struct fixture *fx, int64_t now_s, enum err expected)
-{
-    struct next next = {.now_s = now_s};
-    assert_int_equal(run(fx, next_expired, &next), expected);
-    return next;
-}
-
-static void put_all(struct fixture *fx, const struct put puts[], size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        assert_int_equal(run(fx, put_transaction, (void *)(uintptr_t)&puts[i]), ERR_OK);
-}
-
-static void the_earliest_comes_first(void **state)
-{
-    struct fixture *fx = *state;
-    static const struct put puts[] = {
-        {"late", 3000, "l"}, {"b", 256, "b"},  {"a", 256, ""},
-        {"first", 255, "f"}, {"zero", 0, "z"}, {"never", INT64_MAX, "n"},
-    };
-    assert_int_equal(first_expired(fx, INT64_MAX, ERR_NOT_FOUND).expiry_s, 0);
-    put_all(fx, puts, 6);
-    reopen(fx);
-    static const char *const order[] = {"zero", "first", "a", "b", "late", "never"};
-    static const int64_t times[] = {0, 255, 256, 256, 3000, INT64_MAX};
-    for (int i = 0; i < 6; i++) {
-        if (times[i] > 0)
-            first_expired(fx, times[i] - 1, ERR_NOT_FOUND);
-        struct next next = first_expired(fx, times[i], ERR_OK);
-        assert_string_equal(next.key, order[i]);
-        assert_int_equal(next.expiry_s, times[i]);
-        assert_int_equal(run(fx, del_transaction, next.key), ERR_OK);
-        assert_int_equal(entries(fx, DB_EXPIRIES), 5 - i);
-        assert_int_equal(entries(fx, DB_TRANSACTIONS), 5 - i);
-    }
-    assert_int_equal(run(fx, del_transaction, (void *)(uintptr_t) "late"), ERR_NOT_FOUND);
-}
-
-static void a_put_over_another_moves_its_expiry(void **state)
-{
-    struct fixture *fx = *state;
-    static const struct put puts[] = {
-        {"one", 100, "first"},         {"two", 200, "second"}, {"one", 300, "later"},
-        {"two", 200, "the same time"}, {"one", 150, "sooner"},
-    };
-    put_all(fx, puts, 3);
-    assert_int_equal(entries(fx, DB_EXPIRIES), 2);
-    struct next next = first_expired(fx, 1000, ERR_OK);
-    assert_string_equal(next.key, "two");
-    put_all(fx, puts + 3, 2);
-    assert_int_equal(entries(fx, DB_EXPIRIES), 2);
-    next = first_expired(fx, 1000, ERR_OK);
-    assert_string_equal(next.key, "one");
-    assert_string_equal(next.data, "sooner");
-    assert_int_equal(run(fx, del_transaction, (void *)(uintptr_t) "one"), ERR_OK);
-    assert_string_equal(first_expired(fx, 1000, ERR_OK).data, "the same time");
-}
-
-static void the_longest_key(void **state)
-{
-    struct fixture *fx = *state;
-    char key[TRANSACTION_KEY_MAX + 1];
-    memset(key, 'k', TRANSACTION_KEY_MAX);
-    key[TRANSACTION_KEY_MAX] = 0;
-    const struct put puts[] = {{key, 100, "long"}, {"k", 100, "short"}};
-    put_all(fx, puts, 2);
-    assert_string_equal(first_expired(fx, 100, ERR_OK).key, "k");
-    assert_int_equal(run(fx, del_transaction, (void *)(uintptr_t) "k"), ERR_OK);
-    assert_string_equal(first_expired(fx, 100, ERR_OK).key, key);
-}
-
-/* A row of the index without its transaction can only be damage: said, not skipped. */
-static enum err damage(struct store_txn *txn, void *ctx)
-{
-    (void)ctx;
-    enum err err = db_del(&txn->db, DB_TRANSACTIONS, BYTES_LIT("one"));
-    return err;
-}
-
-static void an_expiry_without_its_transaction(void **state)
-{
-    struct fixture *fx = *state;
-    static const struct put put = {"one", 100, "x"};
-    put_all(fx, &put, 1);
-    assert_int_equal(run(fx, damage, NULL), ERR_OK);
-    first_expired(fx, 99, ERR_NOT_FOUND);
-    first_expired(fx, 100, ERR_INTERNAL);
 }
 
 /* --- revocations --- */
@@ -412,10 +239,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_device_and_what_waits_are_deleted),
-        TEST(the_earliest_comes_first),
-        TEST(a_put_over_another_moves_its_expiry),
-        TEST(the_longest_key),
-        TEST(an_expiry_without_its_transaction),
         TEST(revocations_of_one_issuer_in_order),
         TEST(a_crl_of_any_size),
         TEST(a_crl_that_does_not_fit),

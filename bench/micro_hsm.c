@@ -472,7 +472,7 @@ struct contest {
 
 static double median_of(const struct sample samples[], uint32_t count, size_t member)
 {
-    double values[ROUNDS_MAX];
+    double values[ROUNDS_MAX] = {0};
     for (uint32_t i = 0; i < count; i++)
         memcpy(&values[i], (const uint8_t *)&samples[i] + member, sizeof(double));
     return spread_of(values, count).median;

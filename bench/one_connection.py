@@ -3,7 +3,8 @@
 
 Bulk enrollment over CMP, 500 certificates a message, signed, null token, four messages under way on
 one connection. In turn: the appliance (its signers too) held on one processor, the generator on
-another; and the appliance with two cores on two processors that it shares with the generator.
+another; and the appliance with two cores on two processors that it shares with the generator. A run
+from which the host took more than a fiftieth of the processors' time is shown and made again.
 
 usage: bench/one_connection.py [ROUNDS [REQUESTS]]     (3, 40000; CERTMILL_BIN: the build's bin)
 """
@@ -19,7 +20,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests/l
 import certmill as cm  # noqa: E402
 import cmp_lab  # noqa: E402
 
-WATCHED_S = 0.8
+STOLEN_MAX = 0.02
+TRIES = 4
 
 
 def processes(pid):
@@ -58,7 +60,8 @@ def measure(cores, requests):
         while lab.metric("requests_total") < 2 and bench.poll() is None:
             time.sleep(0.05)
         before = processor_time()
-        time.sleep(WATCHED_S)
+        while lab.metric("certificates_issued_total") < 0.9 * requests and bench.poll() is None:
+            time.sleep(0.1)
         after = processor_time()
         figures = json.loads(bench.communicate(timeout=120)[0])
         if bench.returncode != 0:
@@ -66,6 +69,16 @@ def measure(cores, requests):
     passed = after[1] - before[1]
     return {"rate": figures["rate"], "server_us": figures["server_cpu_us"], "generator_us": figures["generator_cpu_us"],
             "busy": (after[0] - before[0]) / passed, "stolen": (after[2] - before[2]) / passed}
+
+
+def undisturbed(cores, requests):
+    for _ in range(TRIES):
+        run = measure(cores, requests)
+        print(f"{cores:5} {run['rate']:10.0f} {run['server_us']:10.1f} {run['generator_us']:13.1f} "
+              f"{run['busy']:14.2f} {run['stolen']:7.2f}", flush=True)
+        if run["stolen"] <= STOLEN_MAX:
+            return run
+    sys.exit("one_connection.py: the host has other work: try again later")
 
 
 def main():
@@ -76,10 +89,7 @@ def main():
     ratios, busy = [], []
     print("cores     rate/s  server us  generator us   busy of both  stolen")
     for _ in range(rounds):
-        one, two = measure(1, requests), measure(2, requests)
-        for cores, run in ((1, one), (2, two)):
-            print(f"{cores:5} {run['rate']:10.0f} {run['server_us']:10.1f} {run['generator_us']:13.1f} "
-                  f"{run['busy']:14.2f} {run['stolen']:7.2f}", flush=True)
+        one, two = undisturbed(1, requests), undisturbed(2, requests)
         ratios.append(two["rate"] / one["rate"])
         busy.append(two["busy"])
     print(f"two cores over one: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}), target 1.6; "

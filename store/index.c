@@ -35,23 +35,39 @@ static void place(struct index_slot slots[], uint32_t mask, struct index_slot sl
     slots[at] = slot;
 }
 
-/* Room for one more, at most half of the slots used. */
-static bool make_room(struct index_shard *shard)
+/* false: no memory, nothing changed. */
+static bool resize(struct index_shard *shard, uint32_t count)
 {
-    uint32_t count = shard->slots == NULL ? 0 : shard->mask + 1;
-    if (2 * (shard->used + 1) <= count)
-        return true;
-    uint32_t more = count == 0 ? SLOTS_FIRST : 2 * count;
-    struct index_slot *slots = more > count ? calloc(more, sizeof(*slots)) : NULL;
+    uint32_t old_count = shard->slots == NULL ? 0 : shard->mask + 1;
+    struct index_slot *slots = calloc(count, sizeof(*slots));
     if (slots == NULL)
         return false;
-    for (uint32_t i = 0; i < count; i++)
+    for (uint32_t i = 0; i < old_count; i++)
         if (shard->slots[i].number != 0)
-            place(slots, more - 1, shard->slots[i]);
+            place(slots, count - 1, shard->slots[i]);
     free(shard->slots);
     shard->slots = slots;
-    shard->mask = more - 1;
+    shard->mask = count - 1;
     return true;
+}
+
+/* Room for one more, at most three slots in four used. */
+static bool make_room(struct index_shard *shard)
+{
+    if (shard->slots == NULL)
+        return resize(shard, SLOTS_FIRST);
+    uint32_t count = shard->mask + 1;
+    if (shard->used + 1 <= count / 4 * 3)
+        return true;
+    return count <= UINT32_MAX / 2 && resize(shard, 2 * count);
+}
+
+/* What a busy hour took is given back. */
+static void give_back(struct index_shard *shard)
+{
+    uint32_t count = shard->mask + 1;
+    if (count > SLOTS_FIRST && shard->used < count / 8)
+        (void)resize(shard, count / 2); /* no memory: it stays as it is */
 }
 
 bool index_add(struct index *index, uint64_t hash, uint64_t number)
@@ -93,6 +109,7 @@ void index_remove(struct index *index, uint64_t hash, uint64_t number)
         if (shard->slots[at].number != 0) {
             close_hole(shard, at);
             shard->used--;
+            give_back(shard);
         }
     }
     pthread_mutex_unlock(&shard->lock);

@@ -5,7 +5,7 @@
  * Owner:   the store.
  * Threads: find on any; add and remove on one at a time (under the write lock).
  * Errors:  add is false when there is no memory; nothing has changed then.
- * Limits:  one slot of 16 bytes in two to four is used; an add moves at most a 64th of all.
+ * Limits:  up to 43 bytes each, while there are many; an add or a removal moves at most a 64th of all.
  */
 #ifndef CERTMILL_STORE_INDEX_H
 #define CERTMILL_STORE_INDEX_H

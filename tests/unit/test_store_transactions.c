@@ -140,7 +140,7 @@ static void an_expiry_without_its_transaction(void **state)
 
 /* --- the index in memory --- */
 
-enum { MODEL_KEYS = 400, MODEL_STEPS = 20000 };
+enum { MODEL_KEYS = 400, MODEL_STEPS = 20000, MODEL_MANY = 3000 };
 
 struct model {
     uint64_t hash[MODEL_KEYS];
@@ -195,6 +195,14 @@ static void an_index_is_a_multimap(void **state)
         if (i % 97 == 0)
             check_model(&index, &model);
     }
+    for (uint64_t i = 1; i <= MODEL_MANY; i++) /* grows under the others, and shrinks again */
+        assert_true(index_add(&index, i << 20, i));
+    check_model(&index, &model);
+    assert_true(index.shards[0].mask >= MODEL_MANY);
+    for (uint64_t i = 1; i <= MODEL_MANY; i++)
+        index_remove(&index, i << 20, i);
+    check_model(&index, &model);
+    assert_true(index.shards[0].mask < 4 * MODEL_KEYS);
     index_free(&index);
 }
 

@@ -5,7 +5,8 @@
  * Owner:   the store.
  * Threads: find on any; add and remove on one at a time (under the write lock).
  * Errors:  add is false when there is no memory; nothing has changed then.
- * Limits:  up to 43 bytes each, while there are many; an add or a removal moves at most a 64th of all.
+ * Limits:  21 to 43 bytes each while they become more, up to 128 while they become fewer; an add or
+ *          a removal moves at most a 64th of all.
  */
 #ifndef CERTMILL_STORE_INDEX_H
 #define CERTMILL_STORE_INDEX_H

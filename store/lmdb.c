@@ -100,36 +100,37 @@ static enum err open_tables(struct db_env *env, MDB_txn *txn, char detail[256])
 }
 
 /* Before any table is made: a store of another version is left as it is. */
-static enum err check_version(struct db_env *env, MDB_txn *txn, bool *out_is_new, char detail[256])
+static enum err check_version(struct db_env *env, MDB_txn *txn, uint32_t *out_version,
+                              char detail[256])
 {
     MDB_dbi dbi;
     MDB_val key = {6, (void *)(uintptr_t) "schema"}, value = {0};
     int rc = mdb_dbi_open(txn, tables[DB_META].name, 0, &dbi);
     if (rc == 0)
         rc = mdb_get(txn, dbi, &key, &value);
-    *out_is_new = rc == MDB_NOTFOUND;
-    if (*out_is_new && !env->read_only)
-        return ERR_OK;
     uint32_t version = 0;
     if (rc == 0 && value.mv_size == sizeof(version))
         memcpy(&version, value.mv_data, sizeof(version));
-    if (version == STORE_SCHEMA_VERSION)
+    *out_version = version;
+    if (rc == MDB_NOTFOUND && !env->read_only)
+        return ERR_OK;
+    if (version == STORE_LAYOUT_VERSION || version == STORE_LAYOUT_OLDEST)
         return ERR_OK;
     snprintf(detail, 256,
              "the store has schema %u, this certmill reads %u: use the matching release", version,
-             (unsigned)STORE_SCHEMA_VERSION);
+             (unsigned)STORE_LAYOUT_VERSION);
     return ERR_STORE_VERSION;
 }
 
 static enum err prepare(struct db_env *env, MDB_txn *txn, char detail[256])
 {
-    bool is_new = false;
-    enum err err = check_version(env, txn, &is_new, detail);
+    uint32_t version = 0;
+    enum err err = check_version(env, txn, &version, detail);
     if (err == ERR_OK)
         err = open_tables(env, txn, detail);
-    if (err != ERR_OK || !is_new)
+    if (err != ERR_OK || env->read_only || version == STORE_LAYOUT_VERSION)
         return err;
-    uint32_t version = STORE_SCHEMA_VERSION;
+    version = STORE_LAYOUT_VERSION;
     MDB_val key = {6, (void *)(uintptr_t) "schema"}, value = {sizeof(version), &version};
     return err_of(env, mdb_put(txn, env->dbi[DB_META], &key, &value, 0));
 }

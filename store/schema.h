@@ -12,7 +12,10 @@
 
 #include "limits.h"
 
-#define STORE_SCHEMA_VERSION 1
+#define STORE_SCHEMA_VERSION 1 /* of records */
+#define STORE_LAYOUT_VERSION 2 /* of tables, in `meta`; a store of layout 1 (`transactions` and `expiries` by
+                                * key) is moved to 2 when it is opened; older versions do not open it then */
+#define STORE_LAYOUT_OLDEST 1
 
 enum cert_status {
     CERT_VALID = 0,
@@ -135,7 +138,7 @@ struct journal_record {
 };
 _Static_assert(sizeof(struct journal_record) == 72, "journal layout");
 
-/* `transactions`: number (u64 BE, in the order they came) -> transaction_record ‖ key length (u8) ‖ key ‖
+/* `transactions`: number (u64 BE, mostly in the order they came) -> transaction_record ‖ key length (u8) ‖ key ‖
  * data. The key is protocol (u8) ‖ line id (u32 BE) ‖ transaction id, the data opaque to the store. */
 #define TRANSACTION_WAITS 0x80 /* in state: waits for an operator, and is counted in its line_record.
                                 * The rest of state is the protocol's. */

@@ -104,8 +104,8 @@ static enum err open_parts(struct store *store, const struct store_config *confi
                  "a backup",
                  config->dir);
     if (err == ERR_OK && !config->read_only && (err = transactions_open(store)) != ERR_OK)
-        snprintf(detail, 256, "%.160s: the transactions cannot be read (%s): restore a backup",
-                 config->dir, err_sentence(err));
+        snprintf(detail, 256, "%.120s: table transactions: %.60s%s", config->dir,
+                 err_sentence(err), err == ERR_INTERNAL ? ": restore a backup" : "");
     return err;
 }
 

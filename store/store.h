@@ -212,7 +212,8 @@ enum err reader_issuer(struct store_reader *reader, const uint8_t issuer_hash[32
                        uint32_t *out_id) MUST_USE;
 enum err reader_revoked(struct store_reader *reader, uint32_t issuer_id, struct bytes serial,
                         struct revoked_record *out) MUST_USE;
-/* Not of a store that is open read-only: it has no index of them. */
+/* Not of a store that is open read-only: it has no index of them. Of a row that was deleted and put anew
+ * since the snapshot was taken: ERR_NOT_FOUND; the writer decides. */
 enum err reader_transaction(struct store_reader *reader, struct bytes key,
                             struct transaction_record *out, struct bytes *out_data) MUST_USE;
 /* The issuer's CRL: a view, however large. */

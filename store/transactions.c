@@ -255,6 +255,17 @@ static enum err row_del(struct store_txn *txn, uint64_t number)
     return txn_del(txn, DB_TRANSACTIONS, BYTES_ARRAY(row));
 }
 
+/* Of one that this very transaction put, no reader can know: it leaves the index at once, so that
+ * the index never names more than two rows of a key. */
+static enum err index_leave(struct store_txn *txn, struct bytes key, uint64_t number)
+{
+    uint64_t hash = hash_of(txn->store, key);
+    if (number < txn->store->next_transaction)
+        return txn_note(txn, note_change(txn, (struct index_change){hash, number, false}));
+    index_remove(&txn->store->index, hash, number);
+    return ERR_OK;
+}
+
 enum err txn_transaction_del(struct store_txn *txn, struct bytes key)
 {
     struct found old;
@@ -262,11 +273,10 @@ enum err txn_transaction_del(struct store_txn *txn, struct bytes key)
     if (err == ERR_OK)
         err = count_waiting(txn, key, old.record.state, 0);
     if (err == ERR_OK)
-        err = txn_note(txn, note_change(txn, (struct index_change){hash_of(txn->store, key),
-                                                                   old.number, false}));
-    if (err == ERR_OK)
         err = expiry_del(txn, old.record.expiry_s, old.number);
-    return err != ERR_OK ? err : row_del(txn, old.number);
+    if (err == ERR_OK)
+        err = row_del(txn, old.number);
+    return err == ERR_OK ? index_leave(txn, key, old.number) : err;
 }
 
 enum err txn_transaction_next_expired(struct store_txn *txn, int64_t now_s,
@@ -275,6 +285,7 @@ enum err txn_transaction_next_expired(struct store_txn *txn, int64_t now_s,
 {
     struct db_walk walk;
     struct bytes first, value, key;
+    uint8_t expected[TRANSACTION_KEY_MAX];
     int64_t expiry_s;
     struct found found = {0};
     enum err err =
@@ -283,10 +294,14 @@ enum err txn_transaction_next_expired(struct store_txn *txn, int64_t now_s,
         err = expiry_split(first, value, &expiry_s, &found.number);
     if (err == ERR_OK && expiry_s > now_s)
         err = ERR_NOT_FOUND;
+    if (err == ERR_OK)
+        memcpy(expected, value.ptr, value.len);
     db_walk_end(&walk);
     if (err != ERR_OK)
         return txn_note(txn, err);
     err = txn_note(txn, row_get(&txn->db, found.number, &found, &key));
+    if (err == ERR_OK && !bytes_eq(key, bytes_of(expected, value.len)))
+        err = ERR_NOT_FOUND;
     if (err != ERR_OK)
         return err == ERR_NOT_FOUND ? ERR_INTERNAL : err; /* they are written together */
     memcpy(out_key, key.ptr, key.len);
@@ -394,7 +409,7 @@ static enum err upgrade(struct store *store)
 
 static enum err load_next(struct store *store, struct db_txn *txn)
 {
-    static const uint8_t behind[8] = {1}; /* rows of earlier versions sort from here on */
+    static const uint8_t behind[] = {1}; /* rows of earlier versions sort from here on */
     struct db_walk walk = {0};
     struct bytes key, value;
     store->next_transaction = 1;

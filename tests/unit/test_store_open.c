@@ -63,12 +63,12 @@ static void another_version_is_left_alone(void **state)
     struct fixture *fx = *state;
     struct store *store = NULL;
     char detail[256] = "";
-    set_schema(fx, STORE_SCHEMA_VERSION + 1);
+    set_schema(fx, STORE_LAYOUT_VERSION + 1);
     fixture_close(fx);
     for (int read_only = 0; read_only < 2; read_only++) {
         struct store_config config = {.dir = fx->dir, .read_only = read_only != 0};
         assert_int_equal(store_open(&config, &store, detail), ERR_STORE_VERSION);
-        assert_non_null(strstr(detail, "schema 2"));
+        assert_non_null(strstr(detail, "schema 3"));
         assert_null(store);
     }
 }

@@ -133,7 +133,9 @@ enum err reader_revoked(struct store_reader *reader, uint32_t issuer_id, struct 
     struct store_key key = store_key_of(issuer_id, serial);
     struct bytes value;
     enum err err = get(reader, DB_REVOKED, store_key_view(&key), &value);
-    return err != ERR_OK ? err : record_copy("revoked", value, out, sizeof(*out));
+    if (err == ERR_OK)
+        err = record_copy("revoked", value, out, sizeof(*out));
+    return err == ERR_OK && out->reason == REASON_REMOVE ? ERR_NOT_FOUND : err;
 }
 
 enum err reader_transaction(struct store_reader *reader, struct bytes key,
@@ -295,7 +297,7 @@ static enum err revoked_step(void *ctx, struct bytes key, struct bytes value)
     if (issuer_id != walk->issuer_id)
         return ERR_NOT_FOUND; /* sorted by issuer */
     enum err err = record_copy("revoked", value, &record, sizeof(record));
-    if (err != ERR_OK)
+    if (err != ERR_OK || record.reason == REASON_REMOVE)
         return err;
     return walk->fn(walk->ctx, key, &record) ? ERR_OK : ERR_NOT_FOUND;
 }

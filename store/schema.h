@@ -155,7 +155,7 @@ _Static_assert(sizeof(struct transaction_record) == 16, "transactions layout");
  * transaction: from here its index is made when a store is opened. */
 
 /* `revoked`: issuer id (u32 BE) ‖ serial -> revoked_record. Here is what a CRL lists: also what is on
- * hold, with reason REASON_HOLD. */
+ * hold, with reason REASON_HOLD. A hold that was taken back leaves REASON_REMOVE, which no full list has. */
 enum crl_reason { /* RFC 5280 5.3.1; 7 is not used */
     REASON_UNSPECIFIED = 0,
     REASON_KEY_COMPROMISE = 1,
@@ -164,7 +164,7 @@ enum crl_reason { /* RFC 5280 5.3.1; 7 is not used */
     REASON_SUPERSEDED = 4,
     REASON_CESSATION = 5,
     REASON_HOLD = 6,
-    REASON_REMOVE = 8, /* removeFromCRL: never stored, it takes a hold back */
+    REASON_REMOVE = 8, /* removeFromCRL: takes a hold back */
     REASON_PRIVILEGE_WITHDRAWN = 9,
     REASON_AA_COMPROMISE = 10,
 };

@@ -146,9 +146,9 @@ enum err txn_line_count(struct store_txn *txn, uint32_t line_id, uint64_t issued
     MUST_USE;
 enum err txn_revoked_put(struct store_txn *txn, uint32_t issuer_id, struct bytes serial,
                          const struct revoked_record *record) MUST_USE;
+/* Also of a hold that was taken back (REASON_REMOVE). */
 enum err txn_revoked_get(struct store_txn *txn, uint32_t issuer_id, struct bytes serial,
                          struct revoked_record *out) MUST_USE;
-enum err txn_revoked_del(struct store_txn *txn, uint32_t issuer_id, struct bytes serial) MUST_USE;
 /* In place of the one before. der: not a view into this store; may be large (some 40 bytes for each
  * entry), and the commit that carries it takes as long as writing it does. */
 enum err txn_crl_put(struct store_txn *txn, uint32_t issuer_id, const struct crl_record *record,
@@ -210,6 +210,7 @@ enum err reader_line(struct store_reader *reader, const char *name, struct line_
 /* The issuer's id (store_issuer_id), when it has one. */
 enum err reader_issuer(struct store_reader *reader, const uint8_t issuer_hash[32],
                        uint32_t *out_id) MUST_USE;
+/* ERR_NOT_FOUND also of a hold that was taken back. */
 enum err reader_revoked(struct store_reader *reader, uint32_t issuer_id, struct bytes serial,
                         struct revoked_record *out) MUST_USE;
 /* Not of a store that is open read-only: it has no index of them. Of a row that was deleted and put anew

@@ -429,13 +429,6 @@ enum err txn_revoked_get(struct store_txn *txn, uint32_t issuer_id, struct bytes
     return err != ERR_OK ? err : record_copy("revoked", value, out, sizeof(*out));
 }
 
-enum err txn_revoked_del(struct store_txn *txn, uint32_t issuer_id, struct bytes serial)
-{
-    struct store_key key = store_key_of(issuer_id, serial);
-    txn->revoked_changed = true;
-    return txn_del(txn, DB_REVOKED, store_key_view(&key));
-}
-
 enum err txn_crl_put(struct store_txn *txn, uint32_t issuer_id, const struct crl_record *record,
                      struct bytes der)
 {

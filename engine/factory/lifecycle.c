@@ -114,8 +114,8 @@ enum err cert_supersede(struct store_txn *txn, const struct actor *actor, uint64
     return err != ERR_OK ? err : say(txn, actor, JOURNAL_SUPERSEDED, &old, detail);
 }
 
-enum err cert_revoke(struct store_txn *txn, const struct actor *actor, struct cert_copy *cert,
-                     uint8_t reason, uint64_t replaced_by)
+static enum err put_revoked(struct store_txn *txn, const struct actor *actor,
+                            const struct cert_copy *cert, uint8_t reason)
 {
     struct revoked_record revoked = {
         .version = STORE_SCHEMA_VERSION,
@@ -123,10 +123,16 @@ enum err cert_revoke(struct store_txn *txn, const struct actor *actor, struct ce
         .time_s = txn_now_s(txn),
         .cert_log = cert->log,
     };
-    char detail[96];
-    struct writer text = writer_of(detail, sizeof(detail) - 1);
     if (actor->mark != NULL)
         memcpy(revoked.mark, actor->mark, sizeof(revoked.mark));
+    return txn_revoked_put(txn, cert->record.issuer_id, BYTES_ARRAY(cert->record.serial), &revoked);
+}
+
+enum err cert_revoke(struct store_txn *txn, const struct actor *actor, struct cert_copy *cert,
+                     uint8_t reason, uint64_t replaced_by)
+{
+    char detail[96];
+    struct writer text = writer_of(detail, sizeof(detail) - 1);
     writer_printf(&text, "reason=%s", crl_reason_name(reason));
     if (replaced_by != 0) {
         cert->record.replaced_by = replaced_by;
@@ -135,8 +141,7 @@ enum err cert_revoke(struct store_txn *txn, const struct actor *actor, struct ce
     detail[text.len] = 0;
     enum err err = set_status(txn, cert, reason == REASON_HOLD ? CERT_ON_HOLD : CERT_REVOKED);
     if (err == ERR_OK)
-        err = txn_revoked_put(txn, cert->record.issuer_id, BYTES_ARRAY(cert->record.serial),
-                              &revoked);
+        err = put_revoked(txn, actor, cert, reason);
     return err != ERR_OK ? err : say(txn, actor, JOURNAL_REVOKED, cert, detail);
 }
 
@@ -145,7 +150,7 @@ enum err cert_release(struct store_txn *txn, const struct actor *actor, struct c
     bool has_successor = cert->record.replaced_by != 0;
     enum err err = set_status(txn, cert, has_successor ? CERT_SUPERSEDED : CERT_VALID);
     if (err == ERR_OK)
-        err = txn_revoked_del(txn, cert->record.issuer_id, BYTES_ARRAY(cert->record.serial));
+        err = put_revoked(txn, actor, cert, REASON_REMOVE);
     return err != ERR_OK ? err : say(txn, actor, JOURNAL_RELEASED, cert, "");
 }
 

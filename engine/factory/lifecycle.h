@@ -17,7 +17,7 @@ struct actor {
     struct bytes who;
     const char *request_id; /* REQUEST_ID_LEN; NULL: none */
     struct bytes why;       /* what the journal says beside the step; may be empty */
-    const uint8_t *mark;    /* REVOKED_MARK_LEN octets for what is revoked; NULL: none */
+    const uint8_t *mark;    /* REVOKED_MARK_LEN octets for what is revoked or released; NULL: none */
 };
 
 struct cert_copy {

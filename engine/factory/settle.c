@@ -166,12 +166,10 @@ static enum err revoke_successor(struct store_txn *txn, const struct actor *acto
                             reason == REASON_HOLD ? REASON_CESSATION : reason, 0);
 }
 
-static enum err revoke(struct store_txn *txn, const struct actor *by, const struct settle_item *item,
-                       struct found *found)
+static enum err revoke(struct store_txn *txn, const struct actor *actor,
+                       const struct settle_item *item, struct found *found)
 {
     uint8_t reason = item->reason;
-    struct actor marked = *by, *actor = &marked;
-    marked.mark = item->mark;
     struct cert_copy *cert = &found->cert;
     struct device_record *device = &found->device;
     bool has_successor = found->waiting_log != 0 && found->waiting_log != cert->log;
@@ -189,9 +187,11 @@ static enum err revoke(struct store_txn *txn, const struct actor *by, const stru
     return txn_device_put(txn, cert->record.line_id, cert_device(cert), device);
 }
 
-static enum err perform(struct store_txn *txn, const struct actor *actor,
+static enum err perform(struct store_txn *txn, const struct actor *by,
                         const struct settle_item *item, struct found *found)
 {
+    struct actor marked = *by, *actor = &marked;
+    marked.mark = item->mark;
     switch ((enum settle_act)item->act) {
     case SETTLE_CONFIRM:
         return successor_adopt(txn, actor, &found->cert, &found->device, DEVICE_CONFIRMED);
@@ -265,20 +265,21 @@ static enum err refuse(struct store_txn *txn, const struct settle_by *by,
     return err;
 }
 
-/* Did this very item revoke it? */
+/* Did this very item revoke or release it? */
 static enum err find_done(struct store_txn *txn, const struct settle_item *item,
                           const struct found *found, bool *out)
 {
     static const uint8_t none[REVOKED_MARK_LEN];
     const struct cert_record *record = &found->cert.record;
     struct revoked_record revoked;
+    bool revokes = item->act == SETTLE_REVOKE && item->err == ERR_CERT_REVOKED;
+    bool releases = item->act == SETTLE_RELEASE && item->err == ERR_BAD_REQUEST;
     *out = false;
-    if (item->act != SETTLE_REVOKE || item->err != ERR_CERT_REVOKED ||
-        memcmp(item->mark, none, sizeof(none)) == 0)
+    if ((!revokes && !releases) || memcmp(item->mark, none, sizeof(none)) == 0)
         return ERR_OK;
     enum err err =
         txn_revoked_get(txn, record->issuer_id, BYTES_ARRAY(record->serial), &revoked);
-    *out = err == ERR_OK && revoked.reason == item->reason &&
+    *out = err == ERR_OK && revoked.reason == (releases ? REASON_REMOVE : item->reason) &&
            memcmp(revoked.mark, item->mark, sizeof(none)) == 0;
     return err == ERR_NOT_FOUND ? ERR_OK : err;
 }

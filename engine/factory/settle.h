@@ -40,7 +40,7 @@ enum settle_act {
      * reason to revoke for: 7, 8, > 10. */
     SETTLE_REVOKE,
     /* Takes a hold back: valid, or superseded when it has a successor. ERR_BAD_REQUEST: not on
-     * hold, ERR_CERT_REVOKED: revoked for good. */
+     * hold, unless this very item took it back; ERR_CERT_REVOKED: revoked for good. */
     SETTLE_RELEASE,
 };
 
@@ -48,8 +48,9 @@ struct settle_item {
     uint64_t cert_log;
     uint8_t act;    /* enum settle_act */
     uint8_t reason; /* enum crl_reason: of SETTLE_REJECT (not REASON_HOLD) and SETTLE_REVOKE */
-    /* Of SETTLE_REVOKE: tells an item of a request from others, also of the same request, so that
-     * what comes again after a crash, with its answer not on record, is known. Zeros: none. */
+    /* Of SETTLE_REVOKE and SETTLE_RELEASE: tells an item of a request from others, also of the same
+     * request, so that what comes again after a crash, with its answer not on record, is known.
+     * Zeros: none. */
     uint8_t mark[REVOKED_MARK_LEN];
     enum err err;   /* out */
 };

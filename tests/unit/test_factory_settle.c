@@ -507,12 +507,40 @@ static void the_same_request_again_is_done(void **state)
     assert_int_equal(other.err, ERR_CERT_REVOKED);
 }
 
+static void the_same_release_again_is_done(void **state)
+{
+    struct fixture *fx = *state;
+    struct settle_facts facts = settle_facts_of(fx);
+    issue(fx, "dev-1", ISSUE_NEW, 0, 1, false);
+    for (uint8_t time = 1; time < 3; time++) { /* on hold twice, each with its own release */
+        const struct settle_item asked = {.cert_log = 1, .act = SETTLE_RELEASE, .mark = {time}};
+        struct settle_item item = asked, other = asked;
+        assert_int_equal(settle_log(fx, SETTLE_REVOKE, 1, REASON_HOLD), ERR_OK);
+        uint64_t journal = fixture_verify(fx);
+        for (int round = 0; round < 2; round++) {
+            fixture_close(fx);
+            fixture_open(fx, 1);
+            item = asked;
+            assert_int_equal(settle_all(fx, &facts, &item, 1, (struct bytes){0}), ERR_OK);
+            assert_int_equal(item.err, ERR_OK);
+            assert_int_equal(status(fx, 1), CERT_VALID);
+            assert_int_equal(fixture_verify(fx), journal + 1);
+        }
+        other.mark[4] = 1;
+        assert_int_equal(settle_all(fx, &facts, &other, 1, (struct bytes){0}), ERR_OK);
+        assert_int_equal(other.err, ERR_BAD_REQUEST);
+        assert_int_equal(settle_log(fx, SETTLE_RELEASE, 1, 0), ERR_BAD_REQUEST);
+    }
+    check_whole(fx);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, fixture_setup, fixture_teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_new_device_is_confirmed_once),
+        TEST(the_same_release_again_is_done),
         TEST(a_confirmed_renewal_supersedes),
         TEST(what_is_not_the_caller_s_is_unknown),
         TEST(a_rejected_new_device_may_come_again),

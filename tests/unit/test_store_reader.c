@@ -32,8 +32,9 @@ static enum err write_all_apply(struct store_txn *txn, struct store_job *job)
 
 static enum err delete_all_apply(struct store_txn *txn, struct store_job *job)
 {
+    struct revoked_record released = {.version = STORE_SCHEMA_VERSION, .reason = REASON_REMOVE};
     (void)job;
-    enum err err = txn_revoked_del(txn, 9, BYTES_ARRAY(some_serial));
+    enum err err = txn_revoked_put(txn, 9, BYTES_ARRAY(some_serial), &released);
     return err == ERR_OK ? txn_transaction_del(txn, BYTES_LIT("tx-1")) : err;
 }
 

@@ -208,6 +208,7 @@ struct bench_cmp {
     struct softkey **old_keys;        /* kur: of each item, its current key and certificate */
     uint8_t **old_certs;
     uint32_t *old_cert_lens;
+    _Atomic uint64_t bad_answers; /* not by whom they say, found out when they were counted */
     char prefix[16];
 };
 bool bench_cmp_load(const struct bench_options *options, struct bench_cmp *out);

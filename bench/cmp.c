@@ -38,6 +38,7 @@ bool bench_cmp_run(struct bench_report *report)
     }
     if (good) {
         report->bad_signatures =
+            atomic_load(&cmp->bad_answers) +
             bench_verify_all(&work, bench_find_issuer(&work, cmp->issuers, cmp->issuer_count), 2);
     }
     if (cmp) {

@@ -154,6 +154,7 @@ void bench_cmp_unload(struct bench_cmp *cmp, uint32_t item_count)
 /* --- answers --- */
 
 struct taker {
+    struct bench_cmp *cmp;
     struct cmp_client_checker checker;
     struct cmp_cert_response responses[BENCH_BATCH_MAX];
     struct bytes inner[CMP_NESTED_MAX];
@@ -161,11 +162,13 @@ struct taker {
 
 static void *thread_start(struct bench_work *work)
 {
-    const struct bench_cmp *cmp = work->load;
+    struct bench_cmp *cmp = work->load;
     struct taker *taker = calloc(1, sizeof(*taker));
     if (!taker) {
         abort();
     }
+    taker->cmp = cmp;
+    taker->checker.gathers = !work->options->confirm; /* certConf is sent on an answer's word */
     taker->checker.anchors = &cmp->anchors;
     taker->checker.credential = &cmp->credential;
     for (uint32_t i = 0; i < cmp->trust_count && i < CMP_CLIENT_PINNED_MAX; i++) {
@@ -179,6 +182,7 @@ static void *thread_start(struct bench_work *work)
 static void thread_end(void *ctx)
 {
     struct taker *taker = ctx;
+    atomic_fetch_add(&taker->cmp->bad_answers, cmp_client_settle(&taker->checker));
     free(taker->checker.scratch);
     cmp_client_checker_clear(&taker->checker);
     free(taker);

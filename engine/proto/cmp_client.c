@@ -285,6 +285,51 @@ static enum err trust_signer(const struct cmp_client_checker *checker, const str
     return path_validate(checker->anchors, msg->extra_certs, count, now_s, &anchor);
 }
 
+static void verify_gathered(struct cmp_client_checker *checker)
+{
+    struct verify_job jobs[CMP_CLIENT_GATHERED_MAX], *all[CMP_CLIENT_GATHERED_MAX];
+    uint32_t count = checker->gathered_count;
+    if (count == 0)
+        return;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct cmp_client_gathered *gathered = &checker->gathered[i];
+        jobs[i] = (struct verify_job){
+            .alg = SIG_ECDSA_SHA256,
+            .key = checker->signer_key,
+            .digest = BYTES_ARRAY(gathered->digest),
+            .signature = bytes_of(gathered->signature, gathered->signature_len),
+        };
+        all[i] = &jobs[i];
+    }
+    verify_batch(all, count);
+    for (uint32_t i = 0; i < count; i++)
+        checker->bad += jobs[i].result != ERR_OK;
+    checker->gathered_count = 0;
+}
+
+uint64_t cmp_client_settle(struct cmp_client_checker *checker)
+{
+    verify_gathered(checker);
+    uint64_t bad = checker->bad;
+    checker->bad = 0;
+    return bad;
+}
+
+/* false: this one is to be verified at once. */
+static bool gather(struct cmp_client_checker *checker, const struct verify_job *job)
+{
+    if (!checker->gathers || job->alg != SIG_ECDSA_SHA256 ||
+        checker->signer.spki.alg != KEY_EC_P256 || job->signature.len > ECDSA_P256_DER_MAX)
+        return false;
+    struct cmp_client_gathered *next = &checker->gathered[checker->gathered_count++];
+    memcpy(next->digest, job->digest.ptr, sizeof(next->digest));
+    memcpy(next->signature, job->signature.ptr, job->signature.len);
+    next->signature_len = (uint32_t)job->signature.len;
+    if (checker->gathered_count == CMP_CLIENT_GATHERED_MAX)
+        verify_gathered(checker);
+    return true;
+}
+
 /* extraCerts[0], as it was last time or looked at anew. */
 static enum err find_signer(struct cmp_client_checker *checker, const struct cmp_msg *msg,
                             int64_t now_s)
@@ -304,6 +349,7 @@ static enum err find_signer(struct cmp_client_checker *checker, const struct cmp
     struct verify_key *key = verify_key_new(&cert.spki);
     if (!key)
         return ERR_BAD_KEY;
+    verify_gathered(checker);
     verify_key_free(checker->signer_key);
     checker->signer_key = NULL;
     memcpy(checker->signer_der, der.ptr, der.len);
@@ -359,6 +405,8 @@ static enum err check_signature(struct cmp_client_checker *checker, const struct
     struct verify_job job = {.alg = alg, .key = checker->signer_key, .signature = msg->protection};
     if (!signed_bytes(checker, msg, alg, digest, &job))
         return ERR_NO_SPACE;
+    if (gather(checker, &job))
+        return ERR_OK;
     return verify_one(&job) == ERR_OK ? ERR_OK : ERR_CMP_MESSAGE_CHECK;
 }
 

@@ -24,7 +24,8 @@
 #include "crypto/softkey.h"
 #include "proto/cmp_msg.h"
 
-enum { CMP_CLIENT_PINNED_MAX = 4 };
+enum { CMP_CLIENT_PINNED_MAX = 4, CMP_CLIENT_GATHERED_MAX = 32 };
+enum { ECDSA_P256_DER_MAX = 72 }; /* SEQUENCE of two INTEGERs of up to 33 octets */
 
 /* --- who asks --- */
 
@@ -90,6 +91,13 @@ enum err cmp_client_cert_hash(const struct x509_cert *cert, uint8_t out[DIGEST_L
 
 /* --- answers --- */
 
+/* An ECDSA P-256 signature that is verified later, with others. */
+struct cmp_client_gathered {
+    uint8_t digest[SHA256_LEN];
+    uint8_t signature[ECDSA_P256_DER_MAX];
+    uint32_t signature_len;
+};
+
 struct cmp_client_checker {
     const struct trust_store *anchors; /* may be NULL */
     const struct cmp_client_credential
@@ -98,6 +106,7 @@ struct cmp_client_checker {
     uint32_t pinned_count;
     uint8_t *scratch; /* as long as the longest answer; NULL: signatures over SHA-256 alone */
     size_t scratch_cap;
+    bool gathers; /* signatures are verified many at once: see cmp_client_settle */
     /* remembered */
     struct verify_key *signer_key;
     struct x509_cert signer; /* of signer_der */
@@ -105,7 +114,11 @@ struct cmp_client_checker {
     int64_t signer_checked_s;
     struct mac_params mac;
     struct mac_key mac_key;
+    struct cmp_client_gathered gathered[CMP_CLIENT_GATHERED_MAX]; /* by signer_key */
+    uint32_t gathered_count;
+    uint64_t bad;
 };
+/* What is gathered is forgotten: settle first. */
 void cmp_client_checker_clear(struct cmp_client_checker *checker);
 
 /* Decodes and holds transactionID and recipNonce against what was sent; protection is not looked
@@ -117,5 +130,10 @@ enum err cmp_client_match(struct bytes transaction_id, struct bytes nonce, struc
 enum err cmp_client_check(struct cmp_client_checker *checker, const struct cmp_client_ids *sent,
                           struct bytes der, int64_t now_s, struct cmp_msg *out,
                           bool *out_protected) MUST_USE;
+/* Where checker->gathers, cmp_client_check takes an answer whose ECDSA P-256 signature by a trusted
+ * signer it has yet to verify; all else is checked as ever. For a caller who does nothing on the word
+ * of a single answer. Verifies what is gathered and returns how many answers since the last call
+ * were not their signer's after all. */
+uint64_t cmp_client_settle(struct cmp_client_checker *checker) MUST_USE;
 
 #endif

@@ -279,6 +279,38 @@ static void test_other_answers_are_not(void **state)
     assert_int_equal(check(good), ERR_CMP_MESSAGE_CHECK);
 }
 
+static void test_gathered_answers_are_held_to_their_signatures(void **state)
+{
+    (void)state;
+    bool is_protected;
+    struct cmp_client_checker checker = {.anchors = &anchors, .gathers = true};
+    struct cmp_msg msg;
+    struct bytes good = answer_of(&server, CMP_PKICONF, pki_conf(), 0x11, 0x22);
+    assert_int_equal(cmp_msg_decode(good, &msg), ERR_OK);
+    size_t last = (size_t)(msg.protection.ptr + msg.protection.len - 1 - answer);
+    assert_int_equal(cmp_client_settle(&checker), 0);
+    for (uint32_t i = 0; i < 3 * CMP_CLIENT_GATHERED_MAX + 5; i++) { /* every ninth is forged */
+        answer[last] ^= i % 9 == 0;
+        assert_int_equal(check_with(&checker, good, &is_protected), ERR_OK);
+        answer[last] ^= i % 9 == 0;
+        assert_true(checker.gathered_count < CMP_CLIENT_GATHERED_MAX);
+    }
+    assert_int_equal(cmp_client_settle(&checker), (3 * CMP_CLIENT_GATHERED_MAX + 5 + 8) / 9);
+    assert_int_equal(cmp_client_settle(&checker), 0);
+    /* each is held to its own signer */
+    assert_int_equal(check_with(&checker, good, &is_protected), ERR_OK);
+    good = answer_of(&root, CMP_PKICONF, pki_conf(), 0x11, 0x22);
+    assert_int_equal(check_with(&checker, good, &is_protected), ERR_OK);
+    assert_int_equal(cmp_client_settle(&checker), 0);
+    /* nobody's signer is refused at once, as are other ids */
+    good = answer_of(&device, CMP_PKICONF, pki_conf(), 0x11, 0x22);
+    assert_int_equal(check_with(&checker, good, &is_protected), ERR_CLIENT_CERT_UNTRUSTED);
+    good = answer_of(&server, CMP_PKICONF, pki_conf(), 0x12, 0x22);
+    assert_int_equal(check_with(&checker, good, &is_protected), ERR_CMP_TRANSACTION);
+    assert_int_equal(cmp_client_settle(&checker), 0);
+    cmp_client_checker_clear(&checker);
+}
+
 static void test_a_pinned_certificate_needs_no_anchor(void **state)
 {
     (void)state;
@@ -400,6 +432,7 @@ int main(void)
         cmocka_unit_test(test_no_room_is_said),
         cmocka_unit_test(test_the_servers_answer_is_taken),
         cmocka_unit_test(test_other_answers_are_not),
+        cmocka_unit_test(test_gathered_answers_are_held_to_their_signatures),
         cmocka_unit_test(test_a_pinned_certificate_needs_no_anchor),
         cmocka_unit_test(test_macs_are_checked_with_the_secret),
         cmocka_unit_test(test_only_errors_may_lack_protection),

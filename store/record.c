@@ -67,7 +67,8 @@ enum err record_copy(const char *table, struct bytes value, void *out, size_t le
 enum err pending_copy(struct bytes value, struct pending_record *out)
 {
     struct pending_record record = {0};
-    if (value.len != sizeof(record.log) && value.len != sizeof(record))
+    if (value.len != offsetof(struct pending_record, until_s) &&
+        value.len != offsetof(struct pending_record, last_end_s) && value.len != sizeof(record))
         return malformed("pending", value.len);
     memcpy(&record, value.ptr, value.len);
     *out = record;

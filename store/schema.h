@@ -72,10 +72,11 @@ _Static_assert(sizeof(struct device_record) == 56, "devices layout");
  * waits for its confirmation: the device's current one (a new device) or its successor to be. */
 struct pending_record {
     uint64_t log;
-    int64_t until_s; /* nobody can confirm it later; 0: not known (rows that have the log number alone,
-                      * as they were written before there was this field) */
+    int64_t until_s;    /* nobody can confirm it later; 0: not known */
+    int64_t last_end_s; /* of the dialogues about it, but for the first, when the last one ends; 0: none */
 };
-_Static_assert(sizeof(struct pending_record) == 16, "pending layout");
+/* Rows of earlier versions end before until_s or before last_end_s, which are 0 then. */
+_Static_assert(sizeof(struct pending_record) == 24, "pending layout");
 
 /* `keys`: SHA-256 of SPKI -> key_record ‖ device id */
 struct key_record {

@@ -49,7 +49,7 @@ struct known {
     struct cert_view key_cert; /* has_key: the newest certificate for this key */
     uint64_t waiting_log;      /* the one that waits for its confirmation; 0: none */
     struct cert_view waiting;  /* waiting_log != 0 */
-    int64_t waiting_until_s;
+    int64_t waiting_until_s, waiting_last_end_s;
 };
 
 struct decision {
@@ -60,6 +60,7 @@ struct decision {
     uint64_t waiting_log;
     bool adopt;   /* ADMIT_REPEAT: it waits, and whoever asks now does not confirm */
     bool prolong; /* ADMIT_REPEAT: it waits, and the new dialogue outlives what `pending` says */
+    int64_t last_end_s; /* prolong: as it is in `pending` */
 };
 
 static struct bytes id_of(const struct issue_facts *facts)
@@ -88,7 +89,8 @@ static struct decision repeat(const struct issue_facts *facts, const struct know
                              .waiting_log = known->waiting_log,
                              .adopt = !facts->pending && waits,
                              .prolong = facts->pending && waits &&
-                                        known->waiting_until_s < dialogue_end_s(facts)};
+                                        known->waiting_until_s < dialogue_end_s(facts),
+                             .last_end_s = known->waiting_last_end_s};
 }
 
 static struct decision issue(const struct known *known)
@@ -140,6 +142,7 @@ static enum err learn_device(const struct source *from, const struct issue_facts
     if (err == ERR_OK) {
         out->waiting_log = pending.log;
         out->waiting_until_s = pending_until_s(&pending, out->waiting.record);
+        out->waiting_last_end_s = pending.last_end_s;
     }
     return err;
 }
@@ -353,10 +356,12 @@ static enum err adopt(struct store_txn *txn, const struct issue_facts *facts,
                            is_current ? (enum device_state)device->state : DEVICE_ISSUED);
 }
 
-static enum err put_pending(struct store_txn *txn, const struct issue_facts *facts, uint64_t log)
+static enum err put_pending(struct store_txn *txn, const struct issue_facts *facts, uint64_t log,
+                            int64_t last_end_s)
 {
     struct pending_record pending = {.log = log,
-                                     .until_s = dialogue_end_s(facts) + facts->confirm_wait_s};
+                                     .until_s = dialogue_end_s(facts) + facts->confirm_wait_s,
+                                     .last_end_s = last_end_s};
     return txn_pending_put(txn, facts->line_id, id_of(facts), &pending);
 }
 
@@ -378,7 +383,7 @@ static enum err apply_repeat(struct store_txn *txn, const struct issue_facts *fa
     *out = (struct issue_result){.log = cert->log, .repeat = true};
     enum err err = decision->adopt ? adopt(txn, facts, decision) : ERR_OK;
     if (decision->prolong)
-        err = put_pending(txn, facts, cert->log);
+        err = put_pending(txn, facts, cert->log, decision->last_end_s);
     return err == ERR_OK ? txn_journal(txn, &entry) : err;
 }
 
@@ -494,7 +499,7 @@ static enum err link_issued(struct store_txn *txn, const struct issue_facts *fac
     if (err == ERR_OK && !facts->unproven) /* after a successor gave its key back */
         err = put_key(txn, facts, log);
     if (err == ERR_OK && facts->pending)
-        err = put_pending(txn, facts, log);
+        err = put_pending(txn, facts, log, 0);
     if (err == ERR_OK && !beside && old_log != 0)
         err = cert_supersede(txn, &actor, old_log, log);
     return err;

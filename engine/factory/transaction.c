@@ -79,6 +79,45 @@ enum err transaction_put(struct store_txn *txn, const struct transaction_row *ro
     return txn_transaction_put(txn, row_key(row), &record, row->data);
 }
 
+/* The row of `pending` of a certificate that waits; log 0: it does not. */
+static enum err waiting_of(struct store_txn *txn, uint64_t log, struct cert_copy *out_cert,
+                           struct pending_record *out)
+{
+    *out = (struct pending_record){0};
+    enum err err = cert_copy_get(txn, log, out_cert);
+    if (err == ERR_OK)
+        err = txn_pending_get(txn, out_cert->record.line_id, cert_device(out_cert), out);
+    if (err == ERR_OK && out->log != log)
+        *out = (struct pending_record){0};
+    return err == ERR_NOT_FOUND ? ERR_OK : err;
+}
+
+/* The dialogue that began first does not take back what can still be confirmed in this one. */
+static enum err prolong(struct store_txn *txn, uint64_t log, int64_t end_s)
+{
+    struct cert_copy cert;
+    struct pending_record pending;
+    enum err err = waiting_of(txn, log, &cert, &pending);
+    if (err != ERR_OK || pending.log == 0 || pending.last_end_s >= end_s)
+        return err;
+    pending.last_end_s = end_s;
+    return txn_pending_put(txn, cert.record.line_id, cert_device(&cert), &pending);
+}
+
+static enum err prolong_all(struct store_txn *txn, const struct transaction_set *set,
+                            const struct transaction_row *row)
+{
+    uint64_t logs[CMP_REQUESTS_PER_MESSAGE_MAX];
+    uint32_t line_id, count = 0;
+    enum err err = ERR_OK;
+    if (set->pending)
+        count = set->pending(row->data, row->state, logs, CMP_REQUESTS_PER_MESSAGE_MAX, &line_id);
+    assert(count <= CMP_REQUESTS_PER_MESSAGE_MAX);
+    for (uint32_t i = 0; i < count && err == ERR_OK; i++)
+        err = prolong(txn, logs[i], row->expiry_s);
+    return err;
+}
+
 enum err transactions_apply(struct store_txn *txn, struct store_job *job)
 {
     const struct transaction_set *set = job->extra;
@@ -93,9 +132,13 @@ enum err transactions_apply(struct store_txn *txn, struct store_job *job)
         if (err == ERR_OK && set->only_new && waits(row) && !row->kept)
             err = look_for_room(txn, row, ++more);
     }
-    for (uint32_t i = 0; i < set->count && err == ERR_OK; i++)
-        if (!set->rows[i].kept)
-            err = transaction_put(txn, &set->rows[i], set->protocol);
+    for (uint32_t i = 0; i < set->count && err == ERR_OK; i++) {
+        if (set->rows[i].kept)
+            continue;
+        err = transaction_put(txn, &set->rows[i], set->protocol);
+        if (err == ERR_OK)
+            err = prolong_all(txn, set, &set->rows[i]);
+    }
     return err;
 }
 
@@ -116,6 +159,18 @@ static enum err reject_late(struct store_txn *txn, struct sweep_set *set, uint8_
     return err;
 }
 
+/* As its dialogue ends. */
+static enum err end_cert(struct store_txn *txn, struct sweep_set *set, uint8_t protocol,
+                         uint32_t line_id, uint64_t log, int64_t end_s)
+{
+    struct cert_copy cert;
+    struct pending_record pending;
+    enum err err = waiting_of(txn, log, &cert, &pending);
+    if (err != ERR_OK || pending.last_end_s > end_s)
+        return err;
+    return reject_late(txn, set, protocol, line_id, log);
+}
+
 /* Rejects what still waits. *out_count: how many certificates were looked at. */
 static enum err end_row(struct store_txn *txn, struct sweep_set *set,
                         const struct transaction_record *record, struct bytes data,
@@ -123,13 +178,14 @@ static enum err end_row(struct store_txn *txn, struct sweep_set *set,
 {
     uint64_t logs[CMP_REQUESTS_PER_MESSAGE_MAX];
     uint8_t protocol = record->protocol;
+    int64_t end_s = record->expiry_s;
     uint32_t line_id = 0;
     enum err err = ERR_OK;
     /* before the first write: data is a view */
     *out_count = set->pending(data, record->state, logs, CMP_REQUESTS_PER_MESSAGE_MAX, &line_id);
     assert(*out_count <= CMP_REQUESTS_PER_MESSAGE_MAX);
     for (uint32_t i = 0; i < *out_count && err == ERR_OK; i++)
-        err = reject_late(txn, set, protocol, line_id, logs[i]);
+        err = end_cert(txn, set, protocol, line_id, logs[i], end_s);
     return err;
 }
 

@@ -3,7 +3,7 @@
  *
  * Promise: the rows of a set are written all or none. A transaction that expires is ended once:
  *          what still waits for its confirmation is rejected (settle.h) in the same commit that
- *          forgets it.
+ *          forgets it, unless a later transaction about the same certificate has longer to live.
  *          A certificate that waits without a transaction (a crash came between the two commits)
  *          is rejected likewise, but not before any dialogue about it must have ended (device.h).
  * Owner:   sets are the caller's (store_job.extra) until the job is polled back.
@@ -19,6 +19,11 @@
 /* The head of a row's data that tells whose it is: the senderNonce of the request, say. */
 #define TRANSACTION_MARK_LEN 16
 #define TRANSACTION_ROWS_MAX CMP_REQUESTS_PER_MESSAGE_MAX
+
+/* Which certificates of this row still wait, and of what line: at most max logs into out_logs, returns
+ * how many. Pure; runs on the writer thread. */
+typedef uint32_t transaction_pending(struct bytes data, uint8_t state, uint64_t out_logs[],
+                                     uint32_t max, uint32_t *out_line_id);
 
 struct transaction_row {
     uint8_t key_len; /* 1..TRANSACTION_KEY_MAX */
@@ -43,6 +48,7 @@ struct transaction_set {
      * A row that would wait for an operator where as many do as may: ERR_WAITING_FULL, nothing is
      * written. */
     bool only_new;
+    transaction_pending *pending; /* NULL: no certificate waits in these rows */
 };
 
 /* store_job.apply: puts all rows. No facts. A row that waited uncounted (earlier versions did not
@@ -69,10 +75,7 @@ struct sweep_facts {
 
 /* job->extra. */
 struct sweep_set {
-    /* Which certificates of this row still wait, and of what line: at most max logs into out_logs,
-     * returns how many. Pure; runs on the writer thread. */
-    uint32_t (*pending)(struct bytes data, uint8_t state, uint64_t out_logs[], uint32_t max,
-                        uint32_t *out_line_id);
+    transaction_pending *pending;
     struct pending_at at; /* how far `pending` was looked through; the caller's between sweeps */
     uint32_t done;        /* out: rows deleted */
     uint32_t rejected;    /* out: certificates revoked */

@@ -341,6 +341,7 @@ static enum err submit_record(struct core *core, struct unit *unit)
         .count = 1,
         .protocol = unit->exchange->route.proto->journal_protocol,
         .only_new = !unit->context->has_record,
+        .pending = unit->exchange->route.proto->pending,
     };
     job->apply = transactions_apply;
     job->extra = &unit->row_set;

@@ -258,6 +258,21 @@ def test_confirm_wait_time_passes(f):
     assert again.status == ACCEPTED
 
 
+def test_who_asks_again_has_the_whole_time(f):
+    """The same key in one dialogue after another, each of two seconds: the first ones end before the last is confirmed."""
+    key, name = cm.new_key(), device_name()
+    start, certs = time.monotonic(), set()
+    while time.monotonic() < start + 5:
+        asked = ir([Request(key, name)], f.mac)
+        answer = exchange(f, asked, "quick")
+        assert answer.status == ACCEPTED
+        certs.add(answer.cert.serial_number)
+        time.sleep(0.3)
+    assert len(certs) == 1
+    assert exchange(f, certconf(answer, asked), "quick").body == "pkiconf"
+    assert is_confirmed(f, name, "quick") and cert_status_of(f, answer.cert) == "valid"
+
+
 def test_error_from_the_client_revokes(f):
     name = device_name()
     answer, asked = opened(f, name=name)

@@ -60,8 +60,8 @@ static void ask(struct fixture *fx, const char *device, uint64_t key, int64_t at
     assert_int_equal(fixture_issue(fx, &facts)->err, ERR_OK);
 }
 
-/* The dialogue of a request, as RECORD keeps it. */
-static void record(struct fixture *fx, const char *key, uint64_t log, int64_t expiry_s)
+static void record_set(struct fixture *fx, const char *key, uint64_t log, int64_t expiry_s,
+                       transaction_pending *pending)
 {
     uint8_t data[TRANSACTION_MARK_LEN + sizeof(log)] = {1};
     memcpy(data + TRANSACTION_MARK_LEN, &log, sizeof(log));
@@ -70,9 +70,21 @@ static void record(struct fixture *fx, const char *key, uint64_t log, int64_t ex
                                   .expiry_s = expiry_s,
                                   .data = BYTES_ARRAY(data)};
     memcpy(row.key, key, strlen(key));
-    struct transaction_set set = {&row, 1, PROTOCOL_CMP, true};
+    struct transaction_set set = {&row, 1, PROTOCOL_CMP, true, pending};
     assert_int_equal(
         fixture_run_extra(fx, transactions_apply, NULL, 0, (struct bytes){0}, &set)->err, ERR_OK);
+}
+
+/* The dialogue of a request that got a new certificate, as RECORD keeps it. */
+static void record(struct fixture *fx, const char *key, uint64_t log, int64_t expiry_s)
+{
+    record_set(fx, key, log, expiry_s, NULL);
+}
+
+/* Of one that got a certificate that waited already. */
+static void record_again(struct fixture *fx, const char *key, uint64_t log, int64_t expiry_s)
+{
+    record_set(fx, key, log, expiry_s, waiting_of);
 }
 
 static enum cert_status status(struct fixture *fx, uint64_t log)
@@ -134,6 +146,60 @@ static void a_dialogue_that_lives_keeps_it(void **state)
     assert_int_equal(status(fx, 1), CERT_VALID);
     assert_int_equal(rejected(fx, late_s + WAIT_S), 1);
     assert_int_equal(status(fx, 1), CERT_REVOKED);
+}
+
+/* Its first dialogue ends while others live: none of them takes it back but the last. */
+static void the_last_dialogue_ends_it(void **state)
+{
+    struct fixture *fx = *state;
+    ask(fx, "dev-1", 1, asked_s);
+    record(fx, "first", 1, asked_s + WAIT_S);
+    record_again(fx, "third", 1, asked_s + 2 * WAIT_S - 1);
+    record_again(fx, "second", 1, asked_s + WAIT_S + 10);
+    ask(fx, "dev-2", 2, asked_s);
+    record(fx, "other", 2, asked_s + WAIT_S);
+    assert_int_equal(rejected(fx, asked_s + WAIT_S), 1);
+    assert_int_equal(status(fx, 2), CERT_REVOKED);
+    assert_int_equal(fixture_pending(fx, "dev-1"), 1);
+    fixture_close(fx);
+    fixture_open(fx, 1);
+    assert_int_equal(rejected(fx, asked_s + WAIT_S + 10), 0);
+    assert_int_equal(status(fx, 1), CERT_VALID);
+    assert_int_equal(rejected(fx, asked_s + 2 * WAIT_S - 1), 1);
+    assert_int_equal(status(fx, 1), CERT_REVOKED);
+    assert_int_equal(fixture_pending(fx, "dev-1"), 0);
+}
+
+/* What is written anew for a late one keeps what is known of those before. */
+static void a_late_dialogue_keeps_the_others(void **state)
+{
+    struct fixture *fx = *state;
+    int64_t late_s = asked_s + END_S - 1, last_s = asked_s + 10 * WAIT_S;
+    ask(fx, "dev-1", 1, asked_s);
+    record_again(fx, "again", 1, last_s);
+    ask(fx, "dev-1", 1, late_s);
+    record(fx, "late", 1, late_s + WAIT_S);
+    assert_int_equal(rejected(fx, late_s + WAIT_S), 0);
+    assert_int_equal(settle_log(fx, SETTLE_CONFIRM, 1, 0), ERR_OK);
+    assert_int_equal(rejected(fx, last_s), 0);
+    assert_int_equal(status(fx, 1), CERT_VALID);
+}
+
+/* A dialogue that ends says nothing of what the device got since. */
+static void a_dialogue_prolongs_its_own_alone(void **state)
+{
+    struct fixture *fx = *state;
+    ask(fx, "dev-1", 1, asked_s);
+    struct issue_facts renewal = facts_of(fx, "dev-1", 2, asked_s);
+    renewal.kind = ISSUE_RENEWAL;
+    renewal.current_log = 1;
+    assert_int_equal(fixture_issue(fx, &renewal)->err, ERR_OK);
+    assert_int_equal(fixture_pending(fx, "dev-1"), 2);
+    record_again(fx, "again", 1, asked_s + 10 * WAIT_S);
+    record_again(fx, "nothing", 99, asked_s + 10 * WAIT_S);
+    record(fx, "first", 2, asked_s + WAIT_S);
+    assert_int_equal(rejected(fx, asked_s + WAIT_S), 1);
+    assert_int_equal(status(fx, 2), CERT_REVOKED);
 }
 
 /* On a line whose wait was shortened in the meantime. */
@@ -199,6 +265,14 @@ static void rows_of_an_earlier_version(void **state)
     int64_t issued_s = fixture_cert_record(fx, 1).issued_s;
     int64_t end_s = issued_s + 2 * CMP_CONFIRM_WAIT_MAX_S + CMP_CONFIRM_MARGIN_S;
     assert_int_equal(fixture_pending(fx, "dev-1"), 1);
+    const struct {
+        uint64_t log;
+        int64_t until_s;
+    } later = {1, end_s}; /* as it was next */
+    put_raw(fx, "dev-1", &later, sizeof(later));
+    assert_int_equal(fixture_pending(fx, "dev-1"), 1);
+    assert_int_equal(rejected(fx, end_s - 1), 0);
+    put_raw(fx, "dev-1", &log, sizeof(log));
     struct issue_facts again = facts_of(fx, "dev-1", 1, issued_s + 10);
     assert_int_equal(admit(fx, &again), ADMIT_REPEAT);
     assert_int_equal(rejected(fx, end_s - 1), 0);
@@ -227,6 +301,9 @@ int main(void)
         TEST(what_has_no_dialogue_is_taken_back),
         TEST(what_was_confirmed_stays),
         TEST(a_dialogue_that_lives_keeps_it),
+        TEST(the_last_dialogue_ends_it),
+        TEST(a_late_dialogue_keeps_the_others),
+        TEST(a_dialogue_prolongs_its_own_alone),
         TEST(a_shorter_wait_takes_nothing_back_early),
         TEST(a_sweep_is_bounded_and_the_next_goes_on),
         TEST(rows_of_an_earlier_version),

@@ -138,6 +138,24 @@ static void an_expiry_without_its_transaction(void **state)
     first_expired(fx, 100, ERR_INTERNAL);
 }
 
+/* Nor one that is another's. */
+static enum err misname(struct store_txn *txn, void *ctx)
+{
+    static const uint8_t expiry[16] = {[7] = 100, [15] = 1};
+    (void)ctx;
+    return db_put(&txn->db, DB_EXPIRIES, BYTES_ARRAY(expiry), BYTES_LIT("two"), DB_PUT_ANY);
+}
+
+static void an_expiry_of_another_transaction(void **state)
+{
+    struct fixture *fx = *state;
+    static const struct put puts[] = {{"one", 100, "x"}, {"two", 200, "y"}};
+    put_all(fx, puts, 2);
+    assert_int_equal(run(fx, misname, NULL), ERR_OK);
+    assert_int_equal(entries(fx, DB_EXPIRIES), 2); /* it was there before */
+    first_expired(fx, 100, ERR_INTERNAL);
+}
+
 /* --- the index in memory --- */
 
 enum { MODEL_KEYS = 400, MODEL_STEPS = 20000, MODEL_MANY = 3000 };
@@ -432,6 +450,7 @@ int main(void)
         TEST(a_put_over_another_moves_its_expiry),
         TEST(the_longest_key),
         TEST(an_expiry_without_its_transaction),
+        TEST(an_expiry_of_another_transaction),
         cmocka_unit_test(an_index_is_a_multimap),
         TEST(what_failed_leaves_nothing_and_takes_nothing),
         TEST(many_times_in_one_transaction),

@@ -346,11 +346,11 @@ static void run(const struct input *input, struct bytes body, struct arena *aren
         .over_tls = true,
     };
 
-    if (!proto_match(input->method, input->path, &route, &err)) {
+    bool is_somebodys = proto_match(input->method, input->path, &route, &err);
+    if (!is_somebodys || route.proto != &proto_est) {
         CHECK(!bytes_starts_with(input->path, BYTES_LIT("/.well-known/est/")));
         return;
     }
-    CHECK(route.proto == &proto_est);
     CHECK(bytes_find(route.line, '/') == route.line.len && !est_is_operation_name(route.line));
     if (err == ERR_OK)
         err = proto_est.decode(&route, input->line, &request, arena, &message);

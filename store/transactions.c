@@ -23,6 +23,7 @@ static uint64_t hash_of(const struct store *store, struct bytes key)
 /* --- finding --- */
 
 struct found {
+    uint64_t hash; /* of the key; known also where there is no row */
     uint64_t number;
     struct transaction_record record;
     struct bytes data;
@@ -46,7 +47,8 @@ static enum err find(struct store *store, struct db_txn *db, struct bytes key, s
 {
     uint64_t numbers[INDEX_SAME_MAX];
     assert(!store->db.read_only && key.len >= 1 && key.len <= TRANSACTION_KEY_MAX);
-    uint32_t count = index_find(&store->index, hash_of(store, key), numbers);
+    out->hash = hash_of(store, key);
+    uint32_t count = index_find(&store->index, out->hash, numbers);
     for (uint32_t i = 0; i < count; i++) {
         struct bytes row_key;
         enum err err = row_get(db, numbers[i], out, &row_key);
@@ -93,9 +95,8 @@ static enum err note_change(struct store_txn *txn, struct index_change change)
 }
 
 /* Before its row is written, so that no reader can see the row and not find it. */
-static enum err index_enter(struct store_txn *txn, struct bytes key, uint64_t number)
+static enum err index_enter(struct store_txn *txn, uint64_t hash, uint64_t number)
 {
-    uint64_t hash = hash_of(txn->store, key);
     enum err err = note_change(txn, (struct index_change){hash, number, true});
     if (err == ERR_OK && !index_add(&txn->store->index, hash, number)) {
         txn->change_count--;
@@ -205,12 +206,12 @@ static enum err expiry_del(struct store_txn *txn, int64_t expiry_s, uint64_t num
     return txn_del(txn, DB_EXPIRIES, BYTES_ARRAY(expiry.data));
 }
 
-static enum err put_new(struct store_txn *txn, struct bytes key,
+static enum err put_new(struct store_txn *txn, struct bytes key, uint64_t hash,
                         const struct transaction_record *record, struct bytes data,
                         enum db_put_mode mode)
 {
     uint64_t number = txn->next_transaction;
-    enum err err = index_enter(txn, key, number);
+    enum err err = index_enter(txn, hash, number);
     if (err == ERR_OK)
         err = expiry_put(txn, record->expiry_s, number, key);
     if (err == ERR_OK)
@@ -245,7 +246,7 @@ enum err txn_transaction_put(struct store_txn *txn, struct bytes key,
     if (err != ERR_OK)
         return err;
     return found == ERR_OK ? put_over(txn, key, &old, record, data)
-                           : put_new(txn, key, record, data, DB_PUT_APPEND);
+                           : put_new(txn, key, old.hash, record, data, DB_PUT_APPEND);
 }
 
 static enum err row_del(struct store_txn *txn, uint64_t number)
@@ -257,9 +258,8 @@ static enum err row_del(struct store_txn *txn, uint64_t number)
 
 /* Of one that this very transaction put, no reader can know: it leaves the index at once, so that
  * the index never names more than two rows of a key. */
-static enum err index_leave(struct store_txn *txn, struct bytes key, uint64_t number)
+static enum err index_leave(struct store_txn *txn, uint64_t hash, uint64_t number)
 {
-    uint64_t hash = hash_of(txn->store, key);
     if (number < txn->store->next_transaction)
         return txn_note(txn, note_change(txn, (struct index_change){hash, number, false}));
     index_remove(&txn->store->index, hash, number);
@@ -276,7 +276,7 @@ enum err txn_transaction_del(struct store_txn *txn, struct bytes key)
         err = expiry_del(txn, old.record.expiry_s, old.number);
     if (err == ERR_OK)
         err = row_del(txn, old.number);
-    return err == ERR_OK ? index_leave(txn, key, old.number) : err;
+    return err == ERR_OK ? index_leave(txn, old.hash, old.number) : err;
 }
 
 enum err txn_transaction_next_expired(struct store_txn *txn, int64_t now_s,
@@ -380,7 +380,8 @@ static enum err upgrade_one(struct store_txn *txn)
     if (err == ERR_OK)
         err = txn_del(txn, DB_TRANSACTIONS, key);
     if (err == ERR_OK)
-        err = put_new(txn, key, &row.record, bytes_of(row.data, row.record.data_len), DB_PUT_ANY);
+        err = put_new(txn, key, hash_of(txn->store, key), &row.record,
+                      bytes_of(row.data, row.record.data_len), DB_PUT_ANY);
     free(row.data);
     return err == ERR_NOT_FOUND ? ERR_INTERNAL : err; /* they were written together */
 }

@@ -75,12 +75,12 @@ static enum err put_revoked(struct store_txn *txn, void *ctx)
 
 static enum err put_released(struct store_txn *txn, void *ctx)
 {
-    uint8_t serial[SERIAL_LEN] = {((const struct revocation *)ctx)->serial};
+    const struct revocation *revocation = ctx;
+    uint8_t serial[SERIAL_LEN] = {revocation->serial};
     struct revoked_record record;
-    enum err err = put(txn, ctx, REASON_REMOVE);
+    enum err err = put(txn, revocation, REASON_REMOVE);
     if (err == ERR_OK) /* the writer still sees it */
-        err = txn_revoked_get(txn, ((const struct revocation *)ctx)->issuer_id, BYTES_ARRAY(serial),
-                              &record);
+        err = txn_revoked_get(txn, revocation->issuer_id, BYTES_ARRAY(serial), &record);
     return err == ERR_OK && record.reason != REASON_REMOVE ? ERR_INTERNAL : err;
 }
 

@@ -421,24 +421,53 @@ static void rows_of_an_earlier_version_are_moved(void **state)
     assert_int_equal(in_index(fx), 1);
 }
 
-static enum err put_half(struct store_txn *txn, void *ctx)
+static enum err put_damaged(struct store_txn *txn, uint32_t data_len)
 {
     struct old_key key = old_key(0);
-    struct transaction_record record = {.version = STORE_SCHEMA_VERSION, .expiry_s = 1000};
-    (void)ctx;
+    struct transaction_record record = {
+        .version = STORE_SCHEMA_VERSION, .expiry_s = 1000, .data_len = data_len};
     return db_put(&txn->db, DB_TRANSACTIONS, BYTES_ARRAY(key.data),
                   bytes_of(&record, sizeof(record)), DB_PUT_NEW);
 }
 
-static void a_damaged_old_row_is_said(void **state)
+static enum err put_half(struct store_txn *txn, void *ctx)
 {
-    struct fixture *fx = *state;
+    (void)ctx;
+    return put_damaged(txn, 0);
+}
+
+/* It says that there is more of it. */
+static enum err put_short(struct store_txn *txn, void *ctx)
+{
+    struct old_key key = old_key(0);
+    uint8_t expiry[8 + sizeof(key.data)];
+    (void)ctx;
+    store_be64(expiry, 1000);
+    memcpy(expiry + 8, key.data, sizeof(key.data));
+    enum err err =
+        db_put(&txn->db, DB_EXPIRIES, BYTES_ARRAY(expiry), (struct bytes){0}, DB_PUT_NEW);
+    return err == ERR_OK ? put_damaged(txn, 5) : err;
+}
+
+static void check_damage_is_said(struct fixture *fx,
+                                 enum err (*put)(struct store_txn *txn, void *ctx))
+{
     char detail[256] = "";
-    assert_int_equal(run(fx, put_half, NULL), ERR_OK);
+    assert_int_equal(run(fx, put, NULL), ERR_OK);
     fixture_close(fx);
     struct store_config config = {.dir = fx->dir, .map_size = fx->map_size};
     assert_int_equal(store_open(&config, &fx->store, detail), ERR_INTERNAL);
     assert_non_null(strstr(detail, "restore a backup"));
+}
+
+static void a_damaged_old_row_is_said(void **state)
+{
+    check_damage_is_said(*state, put_half);
+}
+
+static void a_short_old_row_is_said(void **state)
+{
+    check_damage_is_said(*state, put_short);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, fixture_setup, fixture_teardown)
@@ -456,6 +485,7 @@ int main(void)
         TEST(many_times_in_one_transaction),
         TEST(rows_of_an_earlier_version_are_moved),
         TEST(a_damaged_old_row_is_said),
+        TEST(a_short_old_row_is_said),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
